@@ -1,0 +1,211 @@
+"""`python -m data`: look at files of appeals, split them, check label schemes and crosswalks."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from data.appeals import Row
+from data.crosswalk import Coverage, Crosswalk, coverage
+from data.errors import DataError, MappingError
+from data.mapping import FileMapping, LabelRule, load_mapping
+from data.progress import progress_bars
+from data.readers import read_all, require_columns
+from data.report import data_report, print_report
+from data.scheme import Scheme, default_scheme
+from data.splits import FOLDS, folds_of_rows, group_rows, sides, split, split_by_time
+from data.tables import read_table
+
+app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, rich_markup_mode="rich")
+schemes = typer.Typer(help="Label schemes.", no_args_is_help=True)
+app.add_typer(schemes, name="schemes")
+
+_MAPPINGS = "A mapping file, or the name of a shipped one; without it the file has our columns."
+_SCHEME = "A scheme file, 'default', or 'none' (labels as they are). Default: the default scheme if it fits."
+_FILE = "CSV, TSV, JSONL (these also .gz), Parquet or Excel."
+File = Annotated[Path, typer.Argument(help=_FILE, show_default=False)]
+SchemeFile = Annotated[Path, typer.Argument(help="A label scheme (YAML).", show_default=False)]
+MappingOption = Annotated[str, typer.Option("--mapping", "-m", help=_MAPPINGS, show_default=False)]
+SchemeOption = Annotated[str, typer.Option("--scheme", "-s", help=_SCHEME, show_default=False)]
+
+
+def _examples(*lines: str) -> str:
+    return "Example:\n\n" + "\n\n".join(f"[bold]python -m data {line}[/bold]" for line in lines)
+
+
+@contextmanager
+def _errors_shown() -> Iterator[None]:
+    """What the data room refuses is the user's to correct: the message, no traceback, exit code 2."""
+    try:
+        yield
+    except (DataError, OSError) as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(2) from error
+
+
+@app.command(epilog=_examples("check orders.csv", "check orders.xlsx --mapping my_city.yaml --json out.json"))
+def check(
+    file: File,
+    mapping: MappingOption = "",
+    scheme: SchemeOption = "",
+    top: Annotated[int, typer.Option(help="Labels shown of each head.")] = 20,
+    as_json: Annotated[Path | None, typer.Option("--json", help="Write the report here as JSON too.")] = None,
+) -> None:
+    """Report what a file holds: labels, lengths, duplicates, conflicts, personal data, leaks, bad rows.
+
+    Exit code 2 if there are bad rows. No text is shown.
+    """
+    with _errors_shown(), progress_bars() as progress:
+        chosen, labels = _chosen(mapping, scheme)
+        report = data_report(read_all(file, chosen, labels, progress), labels, progress)
+    print_report(report, Console(), labels, top)
+    if as_json is not None:
+        with _errors_shown():
+            as_json.write_text(json.dumps(report.as_json(), ensure_ascii=False, indent=2), encoding="utf-8")
+    if report.bad:
+        raise typer.Exit(2)
+
+
+@app.command("split", epilog=_examples(
+    "split orders.csv --out sides.csv --test-folds 6,7 --validation-folds 5",
+    "split orders.csv --out sides.csv --by-time 2024-05-01"))  # fmt: skip
+def split_command(
+    file: File,
+    out: Annotated[Path, typer.Option(help="CSV to write: id, line, group, fold, side.")],
+    mapping: MappingOption = "",
+    test_folds: Annotated[str, typer.Option(help=f"Folds (0 to {FOLDS - 1}) of the test side.")] = "7",
+    validation_folds: Annotated[str, typer.Option(help="Folds of the validation side.")] = "6",
+    by_time: Annotated[str, typer.Option(help="Test from this date on, instead of by folds.")] = "",
+    validation_from: Annotated[str, typer.Option(help="With --by-time: validation from this date on.")] = "",
+) -> None:
+    """Split a file into train, validation and test; no near-duplicate group is on two sides."""
+    with _errors_shown():
+        rows = _good_rows(file, mapping)
+        if by_time:
+            result = split_by_time(rows, by_time, validation_from)
+        else:
+            result = split(rows, _numbers(test_folds), _numbers(validation_folds))
+        side = {row.id: name for name, members in sides(result) for row in members}
+        _write_groups(out, rows, [side[row.id] for row in rows])
+    for name, count in Counter(side.values()).items():
+        typer.echo(f"{name}: {count} rows")
+    typer.echo(f"written: {out}")
+
+
+@app.command(epilog=_examples("groups orders.csv --out groups.csv"))
+def groups(
+    file: File,
+    mapping: MappingOption = "",
+    out: Annotated[Path | None, typer.Option(help="CSV to write: id, line, group, fold.")] = None,
+) -> None:
+    """Find near-duplicate groups: how many, how large; with --out, the group and fold of each row."""
+    with _errors_shown():
+        rows = _good_rows(file, mapping)
+        sizes = Counter(_groups(rows))
+        if out is not None:
+            _write_groups(out, rows)
+    table = Table("rows in a group", "groups")
+    for size, count in sorted(Counter(sizes.values()).items()):
+        table.add_row(f"{size}", f"{count}")
+    Console().print(table)
+    if out is not None:
+        typer.echo(f"written: {out}")
+
+
+@schemes.command(epilog=_examples("schemes validate my_city.yaml"))
+def validate(file: SchemeFile) -> None:
+    """Check a label scheme; every error names its place, what was expected and what came."""
+    with _errors_shown():
+        scheme = Scheme.load(file)
+    typer.echo(f"{scheme.name} {scheme.version}: valid, sha256 {scheme.sha256}")
+    for head in scheme.heads.values():
+        typer.echo(f"  {head.name} ({head.kind}): {len(head.codes)} labels")
+
+
+@app.command("coverage", epilog=_examples("coverage haikou orders.csv", "coverage my_city.yaml orders.csv"))
+def coverage_command(
+    mapping: Annotated[str, typer.Argument(help=_MAPPINGS, show_default=False)],
+    file: File,
+    scheme: SchemeOption = "",
+    top: Annotated[int, typer.Option(help="Unknown labels shown of each crosswalk.")] = 10,
+) -> None:
+    """Count how many rows each crosswalk of a mapping covers, and which labels it lacks."""
+    with _errors_shown():
+        chosen = load_mapping(mapping)
+        _, labels = _chosen(mapping, scheme)
+        found = list(_coverages(chosen, file, labels or default_scheme()))
+        if not found:
+            raise MappingError(f"expected a mapping with a crosswalk, got none in '{mapping}'")
+    for head, one in found:
+        typer.echo(f"{head} by {one}")
+        for label, count in list(one.unknown.items())[:top]:
+            typer.echo(f"    unknown: {label} ({count} rows)")
+
+
+def _coverages(mapping: FileMapping, file: Path, scheme: Scheme) -> Iterator[tuple[str, Coverage]]:
+    table = read_table(file)
+    require_columns(file, table, mapping)
+    records = [record for _, record in table.records() if not mapping.drops(record)]
+    for head, rules in mapping.heads.items():
+        for rule in rules:
+            if rule.crosswalk:
+                crosswalk = Crosswalk.load(Path(rule.crosswalk), scheme, head)
+                yield head, coverage(crosswalk, _labels(rule, records))
+
+
+def _labels(rule: LabelRule, records: Sequence[dict[str, str]]) -> list[str]:
+    return [label for record in records if (label := rule.label(record))]
+
+
+def _chosen(mapping: str, scheme: str) -> tuple[FileMapping | None, Scheme | None]:
+    chosen = load_mapping(mapping) if mapping else None
+    if scheme == "none":
+        return chosen, None
+    if scheme and scheme != "default":
+        return chosen, Scheme.load(Path(scheme))
+    default = default_scheme()
+    fits = scheme == "default" or chosen is None or set(chosen.heads) <= set(default.heads)
+    return chosen, default if fits else None
+
+
+def _good_rows(file: Path, mapping: str) -> list[Row]:
+    """Rows for grouping: labels don't matter, so those that no scheme knows are taken as they are."""
+    with progress_bars() as progress:
+        return read_all(file, load_mapping(mapping) if mapping else None, None, progress).good_rows()
+
+
+def _groups(rows: Sequence[Row]) -> list[str]:
+    with progress_bars() as progress:
+        return group_rows(rows, progress)
+
+
+def _numbers(text: str) -> set[int]:
+    try:
+        return {int(part) for part in text.split(",") if part.strip()}
+    except ValueError as error:
+        raise DataError(f"expected folds such as 6,7, got '{text}'") from error
+
+
+def _write_groups(out: Path, rows: Sequence[Row], side: Sequence[str] = ()) -> None:
+    groups_of = group_rows(rows)
+    folds = folds_of_rows(rows, groups=groups_of)
+    names = ["id", "line", "group", "fold", *(["side"] if side else [])]
+    with out.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(names)
+        for index, row in enumerate(rows):
+            cells = [row.id, row.line, groups_of[index], folds[index]]
+            writer.writerow([*cells, side[index]] if side else cells)
+
+
+if __name__ == "__main__":
+    app(prog_name="python -m data")
