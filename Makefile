@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV   ?= .venv
 HOST   ?= 127.0.0.1
-PORT   ?= 8345
+PORT   ?= 8000
 BIN    := $(VENV)/bin
 
 .PHONY: install run test system lint types check report clean

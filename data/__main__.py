@@ -19,7 +19,8 @@ from data.crosswalk import Coverage, Crosswalk, coverage
 from data.errors import DataError, MappingError
 from data.mapping import FileMapping, LabelRule, load_mapping
 from data.progress import progress_bars
-from data.readers import read_all, require_columns
+from data.proposal import propose
+from data.readers import read, read_all, require_columns
 from data.report import data_report, print_report
 from data.scheme import Scheme, default_scheme
 from data.splits import FOLDS, folds_of_rows, group_rows, sides, split, split_by_time
@@ -129,6 +130,25 @@ def validate(file: SchemeFile) -> None:
     typer.echo(f"{scheme.name} {scheme.version}: valid, sha256 {scheme.sha256}")
     for head in scheme.heads.values():
         typer.echo(f"  {head.name} ({head.kind}): {len(head.codes)} labels")
+
+
+@schemes.command("propose", epilog=_examples("schemes propose orders.csv --mapping my_city.yaml --name my_city"))
+def propose_command(
+    file: File,
+    mapping: MappingOption = "",
+    name: Annotated[str, typer.Option(help="Name of the new scheme.")] = "my_city",
+    version: Annotated[str, typer.Option(help="Its version.")] = "1",
+    min_rows: Annotated[int, typer.Option(help="Leave out labels with fewer rows.")] = 1,
+    out: Annotated[Path | None, typer.Option(help="File to write; default: the screen.")] = None,
+) -> None:
+    """Read a first label scheme off a labelled file, to be edited by hand."""
+    with _errors_shown():
+        text = propose(read(file, mapping or None), name, version, min_rows)
+        if out is None:
+            typer.echo(text)
+        else:
+            out.write_text(text, encoding="utf-8")
+            typer.echo(f"written: {out}")
 
 
 @app.command("coverage", epilog=_examples("coverage haikou orders.csv", "coverage my_city.yaml orders.csv"))

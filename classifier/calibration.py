@@ -1,0 +1,97 @@
+"""Calibration: how the parts' scores become probabilities that mean what they say.
+
+Per head a joined answer is softmax((encoder · w_e + lexical · w_l) / 1): the two weights hold mixture and
+temperature in one (Guo et al. 2017, "On Calibration of Modern Neural Networks", for the one-part case).
+They are fitted on held-out rows, as are the thresholds for automatic dispatch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from classifier.errors import ModelError
+
+__all__ = ["PARTS", "Calibration", "HeadCalibration", "softmax"]
+
+F32 = npt.NDArray[np.float32]
+PARTS = ("joined", "encoder", "lexical")
+
+
+def softmax(scores: F32) -> F32:
+    """Row-wise softmax of [rows, labels]."""
+    shifted = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    result: F32 = (shifted / shifted.sum(axis=-1, keepdims=True)).astype(np.float32)
+    return result
+
+
+@dataclass(frozen=True)
+class HeadCalibration:
+    """Weights of the two parts for one head, and where its answers may be trusted.
+
+    ``threshold`` is the least probability at which the head's answers were right at ``target`` accuracy on
+    held-out rows; ``coverage`` the share of those rows at or above it. 1.01 means: never. ``cuts`` holds
+    further operating points by name (for urgency: the least P(at least this level) that raises it).
+    """
+
+    encoder: float
+    lexical: float
+    threshold: float = 1.01
+    coverage: float = 0.0
+    rows: int = 0
+    cuts: Mapping[str, float] = field(default_factory=dict)
+
+    def apply(self, encoder: F32 | None, lexical: F32 | None) -> F32:
+        """Calibrated probabilities [rows, labels] from either part's scores or both."""
+        scores: Any = 0.0
+        if encoder is not None:
+            scores = scores + encoder * np.float32(self.encoder)
+        if lexical is not None:
+            scores = scores + lexical * np.float32(self.lexical)
+        return softmax(scores)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Calibration per part ("joined", "encoder", "lexical") and head, and the target accuracy."""
+
+    target: float
+    heads: Mapping[str, Mapping[str, HeadCalibration]]
+
+    def of(self, part: str, head: str) -> HeadCalibration:
+        """Calibration of one head under one part. Raises ModelError when the model has no such part."""
+        try:
+            return self.heads[part][head]
+        except KeyError as error:
+            have = ", ".join(sorted(self.heads))
+            raise ModelError(
+                f"part {part!r}, head {head!r}: expected one of the calibrated parts {have}"
+            ) from error
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        return {
+            "target_accuracy": self.target,
+            "parts": {
+                part: {head: {**vars(item), "cuts": dict(item.cuts)} for head, item in heads.items()}
+                for part, heads in self.heads.items()
+            },
+        }
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Calibration:
+        """Back from JSON. Raises ModelError when keys are missing."""
+        try:
+            heads = {
+                part: {head: HeadCalibration(**item) for head, item in items.items()}
+                for part, items in content["parts"].items()
+            }
+            return cls(float(content["target_accuracy"]), heads)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ModelError(
+                f"calibration.json: expected target_accuracy and parts per head, got {error}"
+            ) from error

@@ -1,0 +1,89 @@
+"""The encoder part: tokenizer and ONNX session, in length-sorted batches. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+from tokenizers import Tokenizer
+
+from classifier.errors import ModelError
+from classifier.folder import EncoderWindow
+
+__all__ = ["EncoderPart", "load_encoder", "window_ids"]
+
+F32 = npt.NDArray[np.float32]
+MAX_CHARS = 6_000
+BATCH_TOKENS = 4_096
+
+
+def window_ids(tokenizer: Tokenizer, window: EncoderWindow, text: str) -> list[int]:
+    """Token ids of a text: all of them, or its first and last ones when it is longer than the window.
+
+    The end of a letter often holds the request itself, so it is never the part that is lost.
+    """
+    if len(text) > MAX_CHARS:  # far outside any window: spare the tokenizer the middle
+        text = text[: MAX_CHARS // 2] + text[-MAX_CHARS // 2 :]
+    ids: list[int] = tokenizer.encode(window.prompt + text).ids
+    if len(ids) <= window.head_tokens + window.tail_tokens:
+        return ids
+    return ids[: window.head_tokens] + ids[len(ids) - window.tail_tokens :]
+
+
+@dataclass(frozen=True)
+class EncoderPart:
+    """Runs the exported encoder. Safe to call from several threads."""
+
+    session: Any
+    tokenizer: Tokenizer
+    window: EncoderWindow
+
+    def run(self, texts: Sequence[str]) -> tuple[F32, F32]:
+        """Logits [texts, outputs] and embeddings [texts, hidden], in the order given."""
+        ids = [window_ids(self.tokenizer, self.window, text) for text in texts]
+        order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
+        done = [self._batch([ids[i] for i in some]) for some in _batches(order, ids)]
+        logits, embeddings = (np.concatenate(parts) for parts in zip(*done, strict=True))
+        back = np.argsort(np.array(order))
+        return logits[back], embeddings[back]
+
+    def _batch(self, ids: list[list[int]]) -> tuple[F32, F32]:
+        length = max(map(len, ids))
+        tokens = np.full((len(ids), length), self.window.pad_id, np.int64)
+        mask = np.zeros((len(ids), length), np.int64)
+        for row, some in enumerate(ids):
+            tokens[row, : len(some)] = some
+            mask[row, : len(some)] = 1
+        logits, embedding = self.session.run(["logits", "pooled"], {"ids": tokens, "mask": mask})
+        return logits, embedding
+
+
+def _batches(order: list[int], ids: list[list[int]]) -> list[list[int]]:
+    """Cut the length-sorted order so that no batch holds more than BATCH_TOKENS padded tokens."""
+    batches: list[list[int]] = [[]]
+    for i in order:
+        if batches[-1] and (len(batches[-1]) + 1) * len(ids[i]) > BATCH_TOKENS:
+            batches.append([])
+        batches[-1].append(i)
+    return batches
+
+
+def load_encoder(folder: Path, window: EncoderWindow, threads: int) -> EncoderPart:
+    """Open encoder.onnx and tokenizer.json of a model folder. Raises ModelError when either can't be used."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    try:
+        session = onnxruntime.InferenceSession(
+            str(folder / "encoder.onnx"), options, providers=["CPUExecutionProvider"]
+        )
+        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    except Exception as error:  # both libraries raise their own bare Exception subclasses
+        raise ModelError(f"{folder}: encoder.onnx or tokenizer.json can't be loaded: {error}") from error
+    return EncoderPart(session, tokenizer, window)

@@ -1,0 +1,224 @@
+"""The predictor: a model folder answers texts. Needs numpy, onnxruntime and tokenizers only."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from classifier.calibration import PARTS, Calibration
+from classifier.encoder import EncoderPart, load_encoder
+from classifier.errors import ModelError
+from classifier.folder import ModelFolder, open_folder
+from classifier.lexical import Evidence, LexicalPart, Reading, head_slices
+from data.scheme import Head, Scheme
+
+__all__ = ["Evidence", "Prediction", "Predictor"]
+
+F32 = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One text's answer: per head the calibrated probabilities [labels], in the order of the head's codes.
+
+    ``evidence`` holds per head the spans of the text that spoke for the best label, ``embedding`` the
+    encoder's vector [hidden] (empty for a model without an encoder).
+    """
+
+    probabilities: Mapping[str, F32]
+    codes: Mapping[str, tuple[str, ...]]
+    evidence: Mapping[str, tuple[Evidence, ...]] = field(default_factory=dict)
+    embedding: F32 = field(default_factory=lambda: np.zeros(0, np.float32))
+
+    def top(self, head: str, k: int = 1) -> list[tuple[str, float]]:
+        """The ``k`` most probable labels of a head with their probabilities, best first."""
+        values = self.probabilities[head]
+        best = np.argsort(-values, kind="stable")[:k]
+        return [(self.codes[head][i], float(values[i])) for i in best]
+
+    def distribution(self, head: str) -> dict[str, float]:
+        """Every label of a head with its probability."""
+        return dict(zip(self.codes[head], map(float, self.probabilities[head]), strict=True))
+
+
+class Predictor:
+    """Answers prepared texts with one model version. Thread-safe: nothing changes after loading."""
+
+    def __init__(self, folder: ModelFolder, encoder: EncoderPart | None, lexical: LexicalPart | None) -> None:
+        if encoder is None and lexical is None:
+            raise ModelError(f"{folder.path}: expected an encoder, a lexical part or both, found neither")
+        self.folder = folder
+        self.encoder = encoder
+        self.lexical = lexical
+        self._slices = head_slices([(name, len(head.codes)) for name, head in folder.heads.items()])
+
+    @classmethod
+    def load(cls, folder: Path | str, threads: int | None = None, verify: bool = True) -> Predictor:
+        """Open a model folder. ``threads``: for one matrix product (default: the machine's cores, at most 4).
+
+        Raises ModelError when a file is missing, damaged or doesn't fit the others.
+        """
+        opened = open_folder(Path(folder), verify)
+        manifest = opened.manifest
+        threads = threads or min(4, os.cpu_count() or 1)
+        encoder = load_encoder(opened.path, manifest.window, threads) if manifest.window else None
+        slices = head_slices([(name, len(codes)) for name, codes in manifest.heads.items()])
+        lexical = (
+            LexicalPart.load(opened.path / "lexical.safetensors", manifest.features, slices)
+            if manifest.features
+            else None
+        )
+        return cls(opened, encoder, lexical)
+
+    @property
+    def version(self) -> str:
+        """Name of the model version."""
+        return self.folder.manifest.version
+
+    @property
+    def scheme(self) -> Scheme:
+        """The label scheme the model answers in."""
+        return self.folder.scheme
+
+    @property
+    def heads(self) -> Mapping[str, Head]:
+        """The model's heads with their labels in output order."""
+        return self.folder.heads
+
+    @property
+    def calibration(self) -> Calibration:
+        """Part weights and operating points."""
+        return self.folder.calibration
+
+    @property
+    def thresholds(self) -> Mapping[str, float]:
+        """Per head the least probability at which an answer is right at ``target_accuracy``."""
+        return {head: self.calibration.of(self.default_part, head).threshold for head in self.heads}
+
+    @property
+    def target_accuracy(self) -> float:
+        """The accuracy that the thresholds were chosen for, between 0 and 1."""
+        return self.calibration.target
+
+    @property
+    def card(self) -> Mapping[str, Any]:
+        """What the model says of itself: version, creation, origin and measured scores."""
+        manifest = self.folder.manifest
+        return {
+            "version": manifest.version,
+            "created": manifest.created,
+            "origin": dict(manifest.origin),
+            "scores": dict(self.folder.scores),
+        }
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The parts this model can answer with; the first one is what it answers with by default."""
+        have = {"encoder": self.encoder is not None, "lexical": self.lexical is not None}
+        return tuple(part for part in PARTS if have.get(part, all(have.values())))
+
+    @property
+    def default_part(self) -> str:
+        """``joined`` for a model of two parts, else the one it has."""
+        return self.parts[0]
+
+    def predict(self, texts: Sequence[str], evidence: bool = True, part: str = "") -> list[Prediction]:
+        """Answer prepared texts, in order. ``part`` is one of ``parts``; empty means the default.
+
+        Raises ModelError for a part that the model doesn't have.
+        """
+        part = part or self.default_part
+        if part not in self.parts:
+            raise ModelError(f"part: expected one of {', '.join(self.parts)} for this model, got {part!r}")
+        if not texts:
+            return []
+        logits, embeddings = self._encode(texts) if part != "lexical" else (None, None)
+        readings = self._read(texts) if part != "encoder" or evidence else None
+        values = self._lexical_scores(readings) if part != "encoder" and readings is not None else None
+        probabilities = self._calibrated(part, logits, values)
+        return [
+            Prediction(
+                {head: matrix[row] for head, matrix in probabilities.items()},
+                {head: self.heads[head].codes for head in probabilities},
+                self._evidence(texts[row], readings[row], probabilities, row)
+                if evidence and readings
+                else {},
+                embeddings[row] if embeddings is not None else np.zeros(0, np.float32),
+            )
+            for row in range(len(texts))
+        ]
+
+    def raw_scores(self, texts: Sequence[str]) -> dict[str, F32]:
+        """Uncalibrated scores [texts, outputs] of each part, for fitting the calibration."""
+        found: dict[str, F32] = {}
+        if self.encoder is not None:
+            found["encoder"] = self.encoder.run(texts)[0]
+        if self.lexical is not None:
+            found["lexical"] = np.stack([self.lexical.scores(self.lexical.read(text)) for text in texts])
+        return found
+
+    def slice_of(self, head: str) -> slice:
+        """Which outputs of ``raw_scores`` belong to a head."""
+        return self._slices[head]
+
+    def check(self) -> None:
+        """Answer the text stored with the model and compare. Raises ModelError when the answer differs."""
+        known = self.folder.manifest.known_answer
+        if not known:
+            return
+        prediction = self.predict([str(known["text"])], evidence=False)[0]
+        for head, expected in known["labels"].items():
+            (code, probability), *_ = prediction.top(head)
+            # int8 kernels differ a little between CPUs: the label must hold, the probability nearly so.
+            if code != expected["code"] or abs(probability - expected["probability"]) > 0.1:
+                raise ModelError(
+                    f"model {self.version}: known answer for head {head}: expected {expected['code']} at "
+                    f"{expected['probability']:.2f}, got {code} at {probability:.2f}; this machine computes "
+                    "the model differently or the folder is damaged"
+                )
+
+    def _encode(self, texts: Sequence[str]) -> tuple[F32 | None, F32 | None]:
+        return self.encoder.run(texts) if self.encoder is not None else (None, None)
+
+    def _read(self, texts: Sequence[str]) -> list[Reading] | None:
+        return [self.lexical.read(text) for text in texts] if self.lexical is not None else None
+
+    def _lexical_scores(self, readings: list[Reading]) -> F32 | None:
+        return np.stack([self.lexical.scores(reading) for reading in readings]) if self.lexical else None
+
+    def _calibrated(self, part: str, logits: F32 | None, values: F32 | None) -> dict[str, F32]:
+        return {
+            head: self.calibration.of(part, head).apply(
+                None if logits is None else logits[:, piece], None if values is None else values[:, piece]
+            )
+            for head, piece in self._slices.items()
+        }
+
+    def _evidence(
+        self, text: str, reading: Reading, probabilities: Mapping[str, F32], row: int
+    ) -> dict[str, tuple[Evidence, ...]]:
+        assert self.lexical is not None
+        found: dict[str, tuple[Evidence, ...]] = {}
+        for head, piece in self._slices.items():
+            best = int(probabilities[head][row].argmax())
+            rivals = np.zeros(len(self.lexical.bias), np.float32)
+            rivals[piece] = _rivals(probabilities[head][row], best)
+            found[head] = tuple(self.lexical.evidence(text, reading, piece.start + best, rivals))
+        return found
+
+
+def _rivals(probabilities: F32, best: int) -> F32:
+    """How much each other label of a head competes with the best one; sums to 1.
+
+    A little is added to all, so that a certain answer still has rivals to be explained against.
+    """
+    others = probabilities + np.float32(1e-4)
+    others[best] = 0.0
+    result: F32 = others / max(float(others.sum()), 1e-9)
+    return result

@@ -1,0 +1,106 @@
+"""The model that answers: predictor, its scheme's names, and the dispatch table that goes with it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from classifier.errors import ModelError
+from classifier.predictor import Prediction, Predictor
+from classifier.registry import Registry, shipped_model
+from data.scheme import Scheme
+from serving.decision import WorkingDays
+from serving.dispatch import Table, load_table
+from serving.errors import StartError
+from serving.settings import Settings
+
+__all__ = ["Model", "check", "furnished", "load_model"]
+
+KNOWN_TEXT = "小区楼下的自来水管爆了，水漫了一地，家里也停水了，请派人来修。"
+TOLERANCE = 1e-3  # a head's probabilities sum to one within this
+
+
+@dataclass(frozen=True)
+class Model:
+    """A predictor with what an answer needs beside it, looked up once.
+
+    ``paths[head][code]`` are a label's names from the first level down; ``urgency_cuts`` the least
+    P(level or higher) at which the model may raise to that level.
+    """
+
+    predictor: Predictor
+    table: Table
+    calendar: WorkingDays
+    zone: str
+    paths: Mapping[str, Mapping[str, tuple[str, ...]]]
+    thresholds: Mapping[str, float]
+    urgency_cuts: Mapping[str, float]
+
+    @property
+    def scheme(self) -> Scheme:
+        """The label scheme of the model."""
+        return self.predictor.scheme
+
+    @property
+    def version(self) -> str:
+        """The model's version."""
+        return self.predictor.version
+
+    def predict(self, texts: Sequence[str]) -> list[Prediction]:
+        """Predictions with evidence, one per prepared text."""
+        return self.predictor.predict(texts, evidence=True)
+
+
+def load_model(settings: Settings) -> Model:
+    """The model the settings name: a folder, else a registry's champion, else the one that ships.
+
+    Checked by a known answer before it is let in. Raises ModelError, RegistryError, DispatchError.
+    """
+    model = furnished(Predictor.load(_folder(settings)), settings)
+    check(model)
+    return model
+
+
+def furnished(predictor: Predictor, settings: Settings) -> Model:
+    """A predictor with its names, cuts, dispatch table and calendar."""
+    scheme, heads = predictor.scheme, predictor.heads
+    calibration, part = predictor.calibration, predictor.default_part
+    return Model(
+        predictor=predictor,
+        table=load_table(scheme, settings.dispatch_table),
+        calendar=_calendar(settings.holidays),
+        zone=settings.timezone,
+        paths={name: {code: scheme.path(code, name) for code in head.codes} for name, head in heads.items()},
+        thresholds=dict(predictor.thresholds),
+        urgency_cuts=calibration.of(part, "urgency").cuts if "urgency" in heads else {},
+    )
+
+
+def _calendar(file: Path | None) -> WorkingDays:
+    if file is None:
+        return WorkingDays()
+    try:
+        return WorkingDays.parse(file.read_text(encoding="utf-8").splitlines())
+    except (OSError, ValueError) as error:
+        raise StartError(f"JIESU_HOLIDAYS={file}: {error}") from error
+
+
+def check(model: Model) -> None:
+    """Raise ModelError unless the model gives its known answer, and sound shares for every head."""
+    model.predictor.check()
+    (prediction,) = model.predict([KNOWN_TEXT])
+    for name, head in model.predictor.heads.items():
+        shares = prediction.probabilities[name]
+        if shares.shape != (len(head.codes),) or not np.isfinite(shares).all():
+            raise ModelError(f"head {name}: expected {len(head.codes)} finite shares, got {shares!r:.200}")
+        if abs(float(shares.sum()) - 1.0) > TOLERANCE:
+            raise ModelError(f"head {name}: expected shares that sum to 1, got {float(shares.sum()):.4f}")
+
+
+def _folder(settings: Settings) -> Path:
+    if settings.model_dir is not None:
+        return settings.model_dir
+    return Registry(settings.registry_dir).champion() if settings.registry_dir else shipped_model()

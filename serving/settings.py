@@ -1,0 +1,82 @@
+"""The one settings object of the service: environment variables JIESU_*, unknown ones refused."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from pathlib import Path
+from typing import Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pydantic import AliasChoices, Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from serving.errors import StartError
+
+__all__ = ["Settings", "load_settings"]
+
+PREFIX = "JIESU_"
+DEFAULT_DATABASE = "sqlite:///var/jiesu.db"
+
+
+class Settings(BaseSettings):
+    """Everything an operator may set. `database_url` also reads DATABASE_URL."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True, populate_by_name=True)
+
+    host: str = "127.0.0.1"
+    port: int = Field(8000, ge=0, le=65535)
+    database_url: str = Field(
+        DEFAULT_DATABASE, validation_alias=AliasChoices(f"{PREFIX}DATABASE_URL", "DATABASE_URL")
+    )
+    model_dir: Path | None = None  # one model folder; empty: the registry's champion, or the shipped one
+    registry_dir: Path | None = None
+    dispatch_table: Path | None = None  # CSV; empty: the one that ships
+    holidays: Path | None = None  # one day a line, as serving.decision.WorkingDays reads them
+    timezone: str = "Asia/Shanghai"
+    max_body_bytes: int = Field(4 * 1024 * 1024, ge=1024)
+    answer_seconds: float = Field(30.0, gt=0)  # deadline of one request
+    grace_seconds: float = Field(10.0, ge=0)  # how long a stop waits for accepted requests
+    heal_seconds: float = Field(2.0, gt=0)  # pause between tries to load or connect again
+    model_workers: int = Field(1, ge=1, le=64)
+    batch_texts: int = Field(32, ge=1)
+    batch_chars: int = Field(8192, ge=1)  # padded characters of one batch: longest text × texts
+    queue_texts: int = Field(1024, ge=1)
+    queue_chars: int = Field(4_000_000, ge=1)
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["json", "text"] = "json"
+
+    @field_validator("timezone")
+    @classmethod
+    def _known_zone(cls, name: str) -> str:
+        try:
+            ZoneInfo(name)
+        except (ZoneInfoNotFoundError, ValueError) as error:
+            raise ValueError(f"expected a time zone like Asia/Shanghai, got {name!r}") from error
+        return name
+
+
+def load_settings(**given: object) -> Settings:
+    """Settings from the environment, overridden by those given (None counts as not given).
+
+    Raises StartError that lists every wrong or unknown variable.
+    """
+    problems = _unknown_variables()
+    if problems:
+        raise StartError("\n".join(problems))
+    try:
+        return Settings(**{key: value for key, value in given.items() if value is not None})  # type: ignore[arg-type]
+    except ValidationError as error:
+        lines = [f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()]
+        raise StartError("wrong settings:\n" + "\n".join(f"  {line}" for line in lines)) from error
+
+
+def _unknown_variables() -> list[str]:
+    known = {PREFIX + name.upper() for name in Settings.model_fields}
+    strange = [name for name in os.environ if name.startswith(PREFIX) and name not in known]
+    return [_refusal(name, known) for name in sorted(strange)]
+
+
+def _refusal(name: str, known: set[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"unknown setting {name}: " + (f"did you mean {close[0]}?" if close else "unset it")

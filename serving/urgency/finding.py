@@ -1,0 +1,81 @@
+"""How a rule looks for its words: patterns, and the hits that survive their context."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from serving.urgency.answer import LEVELS, Trigger
+from serving.urgency.context import Hit, dismissal
+from serving.urgency.leading import spans
+from serving.urgency.scan import Scan, compiled
+
+GENERAL, SOON, URGENT, EXTREME = range(4)
+
+# Enough for the page and the reasons; bounds the work on a text that repeats one word 10,000 times.
+_MOST_TRIGGERS = 4
+
+# Between two words of one statement: no punctuation.
+GAP = "[^。！？!?；;，,\\n]"
+# The same, but a comma may stand between.
+WIDE = "[^。！？!?；;\\n]"
+
+
+# Someone, as a caller says it.
+PERSON = (
+    r"(?:人|孩子?|小孩|娃|宝宝|婴儿|老人|老太太|老头|大爷|大妈|爷爷|奶奶|爸|妈|我|他|她|学生|工人|工友"
+    r"|师傅|司机|同事|邻居|儿子|女儿|老婆|老公|弟|妹|哥|姐|乘客|行人|男的|女的|骑车的)"
+)
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """Words of one rule: their rank, who is called, and the contexts that do not excuse them.
+
+    ``unless`` is a pattern that must not occur in the clause (from 12 characters before the hit to its end).
+    """
+
+    words: str
+    rank: int
+    bodies: tuple[str, ...] = ()
+    tolerates: frozenset[str] = frozenset()
+    unless: str = ""
+
+
+Rule = Callable[[Scan], list[Trigger]]
+
+
+def find(scan: Scan, kind: str, patterns: Iterable[Pattern]) -> list[Trigger]:
+    """The triggers of a kind: every pattern's hits that no context dismisses, at most four per pattern."""
+    return [trigger for pattern in patterns for trigger in _matches(scan, kind, pattern)]
+
+
+def _matches(scan: Scan, kind: str, pattern: Pattern) -> list[Trigger]:
+    found: list[Trigger] = []
+    seen: dict[tuple[str, str, str], bool] = {}
+    for start, end in spans(pattern.words, scan.view):
+        hit = Hit(start, end, scan.around(start, end))
+        if _stands(scan, hit, pattern, seen):
+            text = scan.text[hit.start : hit.end]
+            found.append(
+                Trigger(kind, hit.start, hit.end, "rule", LEVELS[pattern.rank], text, pattern.bodies)
+            )
+        if len(found) == _MOST_TRIGGERS:
+            break
+    return found
+
+
+def _stands(scan: Scan, hit: Hit, pattern: Pattern, seen: dict[tuple[str, str, str], bool]) -> bool:
+    """Whether the hit is a trigger; equal surroundings are judged once: a flood stays cheap."""
+    view = scan.view
+    surroundings = (
+        view[max(0, hit.start - 34) : hit.start],
+        view[hit.start : hit.end],
+        view[hit.end : hit.end + 34],
+    )
+    if surroundings not in seen:
+        excused = pattern.unless and compiled(pattern.unless).search(
+            scan.view, max(hit.clause.start, hit.start - 12), max(hit.clause.end, hit.end)
+        )
+        seen[surroundings] = not excused and dismissal(scan, hit, pattern.tolerates) is None
+    return seen[surroundings]

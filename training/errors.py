@@ -1,0 +1,22 @@
+"""Errors of the training room.
+
+TrainingError
+├── ConfigError        a training configuration that can't be used
+└── BaseEncoderError   the base encoder can't be had or is not what was expected
+"""
+
+from __future__ import annotations
+
+__all__ = ["BaseEncoderError", "ConfigError", "TrainingError"]
+
+
+class TrainingError(Exception):
+    """Anything that stops a training run; the message says what to do."""
+
+
+class ConfigError(TrainingError):
+    """A configuration file with an unknown key or a value out of range."""
+
+
+class BaseEncoderError(TrainingError):
+    """The base encoder is missing, damaged or of another format."""
