@@ -1,8 +1,10 @@
 """Calibration: how the parts' scores become probabilities that mean what they say.
 
-Per head a joined answer is softmax((encoder · w_e + lexical · w_l) / 1): the two weights hold mixture and
-temperature in one (Guo et al. 2017, "On Calibration of Modern Neural Networks", for the one-part case).
-They are fitted on held-out rows, as are the thresholds for automatic dispatch.
+Per head an answer is softmax(w_e · logits + w_l · log σ(slope · margin + offset)). The encoder's weight is
+its inverse temperature (Guo et al. 2017, "On Calibration of Modern Neural Networks"); the margins of the
+one-against-the-rest SVMs become log-probabilities by Platt scaling first (Platt 1999), because a margin of
+−2 says hardly more than one of −1; both weights together are a weighted geometric mean. All are fitted on
+held-out rows, as are the thresholds for automatic dispatch.
 """
 
 from __future__ import annotations
@@ -33,6 +35,8 @@ def softmax(scores: F32) -> F32:
 class HeadCalibration:
     """Weights of the two parts for one head, and where its answers may be trusted.
 
+    ``slope`` and ``offset`` turn the lexical part's margins into log-probabilities.
+
     ``threshold`` is the least probability at which the head's answers were right at ``target`` accuracy on
     held-out rows; ``coverage`` the share of those rows at or above it. 1.01 means: never. ``cuts`` holds
     further operating points by name (for urgency: the least P(at least this level) that raises it).
@@ -40,6 +44,8 @@ class HeadCalibration:
 
     encoder: float
     lexical: float
+    slope: float = 4.0
+    offset: float = 2.0
     threshold: float = 1.01
     coverage: float = 0.0
     rows: int = 0
@@ -51,7 +57,8 @@ class HeadCalibration:
         if encoder is not None:
             scores = scores + encoder * np.float32(self.encoder)
         if lexical is not None:
-            scores = scores + lexical * np.float32(self.lexical)
+            platt = -np.logaddexp(0.0, -(lexical * self.slope + self.offset))
+            scores = scores + np.asarray(platt * self.lexical, np.float32)
         return softmax(scores)
 
 

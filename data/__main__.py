@@ -132,7 +132,7 @@ def validate(file: SchemeFile) -> None:
         typer.echo(f"  {head.name} ({head.kind}): {len(head.codes)} labels")
 
 
-@schemes.command("propose", epilog=_examples("schemes propose orders.csv --mapping my_city.yaml --name my_city"))
+@schemes.command("propose", epilog=_examples("schemes propose orders.csv --mapping my_city.yaml"))
 def propose_command(
     file: File,
     mapping: MappingOption = "",

@@ -202,7 +202,7 @@ def plain_mapping(columns: tuple[str, ...], scheme: Scheme | None) -> FileMappin
     heads = (scheme or default_scheme()).heads
     own = {name: name for name in ("id", "title", "date", "group", "fold", "weight") if name in columns}
     rules = {head: (LabelRule(columns=(head,), separator="|"),) for head in heads if head in columns}
-    return FileMapping(text=TextColumns(columns=("text",)), heads=rules, **own)  # type: ignore[arg-type]
+    return FileMapping(text=TextColumns(columns=("text",)), heads=rules, **own)
 
 
 def _not_valid(marked: MarkedYaml) -> MappingError:

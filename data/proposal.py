@@ -27,12 +27,15 @@ def propose(rows: Iterable[Row], name: str, version: str, min_rows: int = 1) -> 
     """
     counts: dict[str, Counter[str]] = {}
     for row in rows:
-        for head, labels in row.labels.items():
-            counts.setdefault(head, Counter()).update(labels)
+        for head, carried in row.labels.items():
+            counts.setdefault(head, Counter()).update(carried)
     content: dict[str, Any] = {"name": name, "version": version}
     extras: list[dict[str, Any]] = []
     for head, found in counts.items():
-        labels = _tree([label for label, count in found.most_common() if count >= min_rows])
+        kept = [label for label, count in found.most_common() if count >= min_rows]
+        if len(kept) < 2:  # a head that has nothing to choose from
+            continue
+        labels = _tree(kept)
         if head in STANDARD_HEADS:
             content[STANDARD_HEADS[head]] = labels
         else:
@@ -55,5 +58,6 @@ def _tree(labels: Sequence[str]) -> list[dict[str, Any]]:
 
 def _entries(level: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [
-        {"name": name, "children": _entries(below)} if below else {"name": name} for name, below in level.items()
+        {"name": name, "children": _entries(below)} if below else {"name": name}
+        for name, below in level.items()
     ]

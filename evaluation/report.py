@@ -27,6 +27,7 @@ from evaluation.scoring import (
     Stage,
     Threshold,
     answer,
+    calibratable,
     chosen_heads,
     figures,
     score_head,
@@ -211,7 +212,7 @@ def _head_report(
         figures=figures(scored, predictor.scheme, resampling, threshold),
         classes=tuple(_class_lines(scored)),
         confusions=tuple(_confusions(scored)),
-        bins=tuple(metrics.calibration_bins(scored.confidence, scored.correct)),
+        bins=_bins(scored),
         curve=metrics.risk_coverage(scored.confidence, scored.correct),
         slices=tuple(slices(scored, labelled.rows, answers.lengths, labelled.support[head])),
         unknown=dict(list(unknown.items())[:_MOST_UNKNOWN]),
@@ -220,6 +221,11 @@ def _head_report(
         **_frequent(predictor, labelled, scored, threshold, least, resamples),
         **(_urgent(predictor, labelled, answers, resamples) if head == "urgency" else {}),
     )
+
+
+def _bins(scored: Scored) -> tuple[Bin, ...]:
+    kept = calibratable(scored)
+    return tuple(metrics.calibration_bins(kept.confidence, kept.correct)) if len(kept) else ()
 
 
 def _resampling(scored: Scored, labelled: LabelledRows, resamples: int) -> Resampling:

@@ -20,8 +20,8 @@ from evaluation.errors import BadAnswers, NothingToScore, UnknownHead
 from evaluation.labels import Bools, Floats, Ints, LabelSet, LabelSpace, label_space, urgent_codes
 
 __all__ = [
-    "AUTOMATIC", "Answers", "Progress", "Scored", "Stage", "Threshold", "answer", "chosen_heads", "figures",
-    "load_model", "score_head", "silent", "urgent_figures", "urgent_or_rest",
+    "AUTOMATIC", "Answers", "Progress", "Scored", "Stage", "Threshold", "answer", "calibratable",
+    "chosen_heads", "figures", "load_model", "score_head", "silent", "urgent_figures", "urgent_or_rest",
 ]  # fmt: skip
 
 Progress = Callable[[int], None]  # called with how much was done since the last call
@@ -261,7 +261,22 @@ def _class_figures(scored: Scored, resampling: Resampling) -> dict[str, Figure]:
     }
 
 
+def calibratable(scored: Scored) -> Scored:
+    """The rows on which a probability can be held against the truth.
+
+    All of them, unless labels overlap: a wide "one of these" is right more often than its likeliest leaf is
+    probable, so then only the rows that name a single leaf count.
+    """
+    if scored.space.granularity != "admissible":
+        return scored
+    single = np.array([len(label) == 1 for label in scored.space.golds])
+    return scored.only(single[scored.gold])
+
+
 def _probability_figures(scored: Scored) -> dict[str, Figure]:
+    scored = calibratable(scored)
+    if not len(scored):
+        return {}
     mass = metrics.calibration_bins(scored.confidence, scored.correct, by="mass")
     width = metrics.calibration_bins(scored.confidence, scored.correct, by="width")
     known = ~np.isin(scored.gold, scored.space.unknown)

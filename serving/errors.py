@@ -2,6 +2,7 @@
 
     ServingError               anything the service refuses; catch it to catch all of them
     ├── StartError             the program cannot start (settings, port); the command line prints it
+    │   └── DispatchTableError  a dispatch table is not valid (serving.dispatch)
     ├── InvalidInput      422  the body was read but a field is wrong; lists every fault
     ├── BodyTooLarge      413  the body is over the limit in bytes
     ├── WrongMediaType    415  the body is not sent as JSON

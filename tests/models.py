@@ -23,7 +23,7 @@ extra_heads:
 - name: urgent
   labels: ['0', '1']
 """
-PLACES = "东湖 西岭 南塘 北坡 中兴 长安 云溪 丰泽 白石 青山 龙泉 柳林".split()
+PLACES = ["东湖", "西岭", "南塘", "北坡", "中兴", "长安", "云溪", "丰泽", "白石", "青山", "龙泉", "柳林"]
 TEXTS = {
     "water": ["{}小区停水一天了", "{}路水管爆了一直漏水", "{}村自来水发黄有味", "{}苑水费多收了想查表"],
     "police": ["{}路有人打架请派出所来", "{}小区电动车被偷要报警", "{}街半夜有人砸玻璃", "{}村有人赌博扰民"],
@@ -40,7 +40,9 @@ def toy_rows() -> list[Row]:
                 labels = {"unit": frozenset([unit])}
                 if p % 3:
                     labels["urgent"] = frozenset(["1" if f in (0, 1) and unit != "city" else "0"])
-                rows.append(Row(f"{unit}{f}{p}", form.format(place), labels=labels, group=f"{place}-{unit}{f}"))
+                rows.append(
+                    Row(f"{unit}{f}{p}", form.format(place), labels=labels, group=f"{place}-{unit}{f}")
+                )
     return rows
 
 
@@ -62,5 +64,7 @@ def toy_model(folder: Path, config: LexicalConfig | None = None) -> Path:
         for name, piece in lexical.slices.items()
     }
     calibration: Calibration = fit_calibration({"lexical": scores}, dataset.targets, 0.95)
-    write_model(folder, parts, calibration, {"held_out": "none", "heads": []}, "", {"rows": len(dataset)}, "toy")
+    write_model(
+        folder, parts, calibration, {"held_out": "none", "heads": []}, "", {"rows": len(dataset)}, "toy"
+    )
     return folder

@@ -62,7 +62,7 @@ def test_odd_texts_get_an_answer(predictor: Predictor) -> None:
 
 def test_a_part_it_lacks_is_refused(predictor: Predictor) -> None:
     assert predictor.parts == ("lexical",)
-    with pytest.raises(ModelError, match="expected one of lexical.*got 'encoder'"):
+    with pytest.raises(ModelError, match=r"expected one of lexical.*got 'encoder'"):
         predictor.predict(["停水"], part="encoder")
 
 
@@ -107,11 +107,14 @@ def test_no_text_is_stored_in_the_model(folder: Path) -> None:
 
 
 def test_calibration_round_trips_and_weighs_both_parts() -> None:
-    item = HeadCalibration(1.5, 0.5, 0.8, 0.6, 100, {"raised_at_50": 0.3})
+    item = HeadCalibration(1.5, 0.5, 3.0, 1.0, 0.8, 0.6, 100, {"较急": 0.3})
     made = Calibration(0.95, {"joined": {"unit": item}})
     assert Calibration.from_json(json.loads(json.dumps(made.to_json()))) == made
     encoder, lexical = np.array([[1.0, 0.0]], np.float32), np.array([[0.0, 2.0]], np.float32)
-    assert np.allclose(item.apply(encoder, lexical), softmax(np.array([[1.5, 1.0]], np.float32)))
+    platt = 0.5 * np.log(1 / (1 + np.exp(-(lexical * 3.0 + 1.0))))
+    assert np.allclose(
+        item.apply(encoder, lexical), softmax((encoder * 1.5 + platt).astype(np.float32)), atol=1e-6
+    )
     with pytest.raises(ModelError, match="expected one of the calibrated parts joined"):
         made.of("encoder", "unit")
 

@@ -28,7 +28,9 @@ def test_the_same_run_hashes_alike_wherever_it_stands() -> None:
 
 
 def test_different_runs_hash_differently() -> None:
-    pairs = {char_occurrences(a + b, 2, 2).hashes[0] for a in "东南西北中上下左右" for b in "路街巷村镇市区县"}
+    pairs = {
+        char_occurrences(a + b, 2, 2).hashes[0] for a in "东南西北中上下左右" for b in "路街巷村镇市区县"
+    }
     assert len(pairs) == 72
     assert all(int(value) < 2**BITS for value in pairs)
 
@@ -41,7 +43,9 @@ def test_orders_and_words_do_not_share_hashes() -> None:
 def test_runs_of_breaks_count_as_one_and_spans_stay_true() -> None:
     found = char_occurrences(TEXT, 3, 3)
     assert all(0 <= a < b <= len(TEXT) for a, b in zip(found.starts, found.ends, strict=True))
-    assert set(char_occurrences("停水！！停电", 3, 3).hashes) == set(char_occurrences("停水。停电", 3, 3).hashes)
+    assert set(char_occurrences("停水！！停电", 3, 3).hashes) == set(
+        char_occurrences("停水。停电", 3, 3).hashes
+    )
 
 
 def test_words_are_jiebas_with_pairs() -> None:

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from data.appeals import Row
 from data.errors import DataError, SchemeError
+from data.proposal import propose
 from data.scheme import DEFAULT_SCHEME, Clock, Scheme, default_scheme
 
 SMALL = """\
@@ -280,3 +282,20 @@ def test_the_example_of_the_readme_is_valid_and_its_error_message_true() -> None
     wrong = block[1].replace("keywords: [摆摊, 小贩]", "keyword: [摆摊, 小贩]")
     shown = re.search(r"keyword: (expected .*?'keyword')", readme)
     assert shown and problems(wrong)[0].endswith(shown[1])
+
+
+def test_a_scheme_is_proposed_from_the_labels_of_a_file() -> None:
+    rows = [
+        Row("1", "停水", labels={"unit": frozenset(["供水公司"]), "matter": frozenset(["公用 / 供水"])}),
+        Row("2", "停水", labels={"unit": frozenset(["供水公司"]), "matter": frozenset(["公用 / 供电"])}),
+        Row("3", "噪声", labels={"unit": frozenset(["环保局"]), "matter": frozenset(["环境"])}),
+    ]
+    scheme = Scheme.parse(propose(rows, "city", "1"))
+    assert [unit.name for unit in scheme.units.values()] == ["供水公司", "环保局"]
+    assert scheme.heads["matter"].kind == "tree"
+    assert scheme.leaves("matter", "公用") == {"公用 / 供水", "公用 / 供电"}
+    often = [*rows, *rows, Row("6", "停电", labels={"unit": frozenset(["供电公司"])})]
+    assert set(Scheme.parse(propose(often, "city", "1", min_rows=2)).heads["unit"].codes) == {
+        "供水公司",
+        "环保局",
+    }

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from classifier.encoder import window_ids
 from classifier.folder import EncoderWindow
 from classifier.predictor import Predictor
+from classifier.registry import Registry
 from data.appeals import Row
 from tests.models import SCHEME, toy_dataset, toy_rows
 from training.__main__ import app
@@ -39,7 +40,9 @@ def test_the_shipped_configurations_are_valid(name: str) -> None:
 
 def test_unknown_keys_and_wrong_values_are_listed_together(tmp_path: Path) -> None:
     path = tmp_path / "wrong.toml"
-    path.write_text('name = "x"\nspeed = 3\n[[data]]\npath = "a.csv"\n[encoder]\nepochs = 0\nlearnin_rate = 1\n')
+    path.write_text(
+        'name = "x"\nspeed = 3\n[[data]]\npath = "a.csv"\n[encoder]\nepochs = 0\nlearnin_rate = 1\n'
+    )
     with pytest.raises(ConfigError) as caught:
         load_config(path)
     for part in ("speed", "encoder.epochs", "encoder.learnin_rate", "greater than or equal to 1"):
@@ -153,7 +156,10 @@ def test_buckets_bound_the_size() -> None:
 
 
 def test_a_partial_label_goes_to_the_admissible_label_the_teacher_prefers() -> None:
-    rows = [*toy_rows(), *[Row(f"p{i}", "水管漏水", labels={"unit": frozenset(["water", "city"])}) for i in range(5)]]
+    rows = [
+        *toy_rows(),
+        *[Row(f"p{i}", "水管漏水", labels={"unit": frozenset(["water", "city"])}) for i in range(5)],
+    ]
     heads = {"unit": ("water", "police", "city")}
     dataset = build_dataset(rows, heads)
     teacher = {"unit": np.tile(np.array([[-9.0, 0.0, -1.0]], np.float32), (len(rows), 1))}
@@ -180,8 +186,8 @@ def test_calibration_finds_the_temperature_that_made_the_labels() -> None:
 def test_the_threshold_covers_as_much_as_the_target_allows() -> None:
     probabilities = np.array([[0.9, 0.1], [0.8, 0.2], [0.7, 0.3], [0.6, 0.4]], np.float32)
     admissible = np.array([[1, 0], [1, 0], [0, 1], [1, 0]], bool)
-    assert threshold_at(probabilities, admissible, 0.75) == (pytest.approx(0.6), 1.0)
-    assert threshold_at(probabilities, admissible, 0.95) == (pytest.approx(0.8), 0.5)
+    assert np.allclose(threshold_at(probabilities, admissible, 0.75), (0.6, 1.0))
+    assert np.allclose(threshold_at(probabilities, admissible, 0.95), (0.8, 0.5))
     assert threshold_at(probabilities[2:3], admissible[2:3], 0.95) == (1.01, 0.0)
 
 
@@ -275,7 +281,9 @@ def test_the_exported_encoder_answers_as_the_trained_one(tiny: tuple[Path, Path]
     dataset = build_dataset(toy_rows(), {name: head.codes for name, head in scheme.heads.items()})
     assert config.encoder is not None
     # The run is complete: training picks its best weights up again without a further step.
-    trained = train_encoder(config, config.encoder, dataset, dataset, tiny[1] / "encoder", lambda message: None)
+    trained = train_encoder(
+        config, config.encoder, dataset, dataset, tiny[1] / "encoder", lambda message: None
+    )
     torch_logits = trained.logits(list(dataset.texts))["unit"]
     onnx_logits = predictor.raw_scores(list(dataset.texts))["encoder"][:, predictor.slice_of("unit")]
     agree = (torch_logits.argmax(1) == onnx_logits.argmax(1)).mean()
@@ -315,3 +323,37 @@ def test_the_overrides_of_the_command_line() -> None:
     assert made.data_root == "elsewhere" and made.encoder_off
     assert made.encoder is not None and made.encoder.epochs == 9
     assert changed(config) == config
+
+
+def test_an_ordered_head_gets_the_cut_with_the_best_macro_f1() -> None:
+    rng = np.random.default_rng(1)
+    high = rng.random(600) < 0.3
+    score = np.clip(rng.normal(np.where(high, 0.6, 0.3), 0.15), 0.01, 0.99)
+    scores = np.log(np.stack([1 - score, score * 0.7, score * 0.3], 1)).astype(np.float32)
+    rows = np.stack([~high, high, high], 1)  # urgent rows do not say which of the upper levels
+    found = fit_head(scores, None, Targets(rows), 0.95, ("一般", "较急", "紧急"))
+    probability = 1 - found.apply(scores, None)[:, 0]
+
+    def macro(cut: float) -> float:
+        said = probability >= cut
+        f1 = [
+            2 * (said == side)[high == side].sum() / ((said == side).sum() + (high == side).sum())
+            for side in (0, 1)
+        ]
+        return float(np.mean(f1))
+
+    best = macro(found.cuts["较急"])
+    assert best >= max(macro(cut) for cut in np.linspace(0.05, 0.95, 19)) - 1e-9
+    assert found.cuts["precision_80"] >= found.cuts["precision_50"]
+
+
+def test_publishing_makes_a_champion_and_refuses_what_is_no_model(
+    tiny: tuple[Path, Path], tmp_path: Path
+) -> None:
+    registry = tmp_path / "registry"
+    done = CliRunner().invoke(app, ["publish", str(tiny[1] / "model"), "--registry", str(registry)])
+    assert done.exit_code == 0, done.output
+    assert Registry(registry).champion().name == Predictor.load(tiny[1] / "model").version
+    refused = CliRunner().invoke(app, ["publish", str(tmp_path), "--registry", str(registry)])
+    assert refused.exit_code == 2
+    assert "manifest.json" in refused.output

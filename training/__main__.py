@@ -69,6 +69,30 @@ def linear_command(
         raise typer.Exit(2) from error
 
 
+@app.command("publish")
+def publish_command(
+    model: Annotated[Path, typer.Argument(help="Model folder, e.g. runs/default/model")],
+    registry: Annotated[Path | None, typer.Option(help="Registry; default: the one that ships")] = None,
+) -> None:
+    """Add a model version to a registry and make it the champion.
+
+    Example: python -m training publish runs/default/model
+    """
+    from classifier.predictor import Predictor
+    from classifier.registry import Registry
+
+    console = Console(stderr=True)
+    try:
+        Predictor.load(model).check()
+        target = Registry(registry) if registry else Registry()
+        added = target.add(model)
+        target.promote(added.name)
+    except known_errors() as error:
+        console.print(str(error), style="red", markup=False, highlight=False)
+        raise typer.Exit(2) from error
+    console.print(f"champion: {added.name} in {target.root}", markup=False, highlight=False)
+
+
 def _fit(
     path: Path,
     run: Path | None,

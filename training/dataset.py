@@ -31,7 +31,7 @@ class Targets:
     @property
     def labelled(self) -> Mask:
         """[rows]: has any label."""
-        result: Mask = self.mask.any(axis=1)
+        result: Mask = np.asarray(self.mask.any(axis=1))
         return result
 
     @property

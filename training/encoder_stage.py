@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -85,7 +85,12 @@ def train_encoder(
         _losses(config, settings, validation),
         tell,
     )
-    return TrainedEncoder(network, base, window, device, precision, history)
+    served = replace(
+        window,
+        head_tokens=settings.serve_head_tokens or window.head_tokens,
+        tail_tokens=settings.serve_tail_tokens or window.tail_tokens,
+    )
+    return TrainedEncoder(network, base, served, device, precision, history)
 
 
 def _losses(config: Config, settings: EncoderConfig, side: Dataset) -> Mapping[str, HeadLoss]:

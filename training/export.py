@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import shutil
 import tempfile
 import tomllib
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -68,7 +71,7 @@ def export_encoder(trained: TrainedEncoder, folder: Path, quantise: bool) -> Non
     mask = torch.ones_like(ids)
     mask[1, 12:] = 0
     sizes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("tokens")}
-    with tempfile.TemporaryDirectory() as scratch, torch.no_grad():
+    with tempfile.TemporaryDirectory() as scratch, torch.no_grad(), _quiet_exporter():
         program = torch.onnx.export(
             module,
             (ids, mask),
@@ -79,6 +82,7 @@ def export_encoder(trained: TrainedEncoder, folder: Path, quantise: bool) -> Non
             opset_version=18,
             verbose=False,
         )
+        assert program is not None  # dynamo=True always gives one
         plain = Path(scratch) / "plain.onnx"
         program.save(str(plain))
         _without_shapes(plain)
@@ -88,6 +92,22 @@ def export_encoder(trained: TrainedEncoder, folder: Path, quantise: bool) -> Non
         else:
             shutil.copy(plain, target)
     trained.base.tokenizer.save(str(folder / "tokenizer.json"))
+
+
+@contextmanager
+def _quiet_exporter() -> Iterator[None]:
+    """Keep the exporter's remarks on its own future, and on packages it would like, off the screen."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "root")]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)
 
 
 def _without_shapes(path: Path) -> None:

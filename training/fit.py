@@ -77,7 +77,9 @@ def refit(config: Config, config_toml: str, run: Path, measured: Path, tell: Tel
     start = measured.parent / "encoder" / "best.safetensors"
     encoder = None
     if config.encoder is not None and not config.encoder_off:
-        encoder = train_encoder(config, config.encoder, everything, validation, run / "encoder", tell, start)
+        gentler = {"learning_rate": config.encoder.learning_rate / 2, "head_factor": 2.0}
+        settings = config.encoder.model_copy(update=gentler)  # nothing here is fresh any more
+        encoder = train_encoder(config, settings, everything, validation, run / "encoder", tell, start)
     lexical = _lexical(config, everything, encoder, tell)
     parts = Parts(encoder, lexical, heads, scheme)
     folder = _staged(run, encoder, config)
@@ -152,7 +154,9 @@ def _calibrate(
         part: {head: matrix[:, predictor.slice_of(head)] for head in parts.heads}
         for part, matrix in raw.items()
     }
-    calibration = fit_calibration(scores, validation.targets, config.target_accuracy)
+    ordered = [name for name in parts.heads if parts.scheme.heads[name].kind == "ordinal"]
+    levels = {name: parts.heads[name] for name in ordered}
+    calibration = fit_calibration(scores, validation.targets, config.target_accuracy, levels)
     for head, item in next(iter(calibration.heads.values())).items():
         tell(f"calibration {head}: {item.rows} rows, weights {item.encoder:.2f} / {item.lexical:.2f}, "
              f"threshold {item.threshold:.3f} covers {item.coverage:.3f}")  # fmt: skip
