@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -44,12 +46,8 @@ def fit_command(
 
     Example: python -m training fit training/configs/default.toml
     """
-    console = Console(stderr=True)
-    try:
+    with errors_shown() as console:
         _fit(config, run, data_root, ship, epochs, console)
-    except known_errors() as error:
-        console.print(str(error), style="red", markup=False, highlight=False)
-        raise typer.Exit(2) from error
 
 
 @app.command("linear")
@@ -61,12 +59,8 @@ def linear_command(
 
     Example: python -m training linear training/configs/default.toml
     """
-    console = Console(stderr=True)
-    try:
+    with errors_shown() as console:
         _fit(config, run, "", None, 0, console, encoder_off=True)
-    except known_errors() as error:
-        console.print(str(error), style="red", markup=False, highlight=False)
-        raise typer.Exit(2) from error
 
 
 @app.command("publish")
@@ -81,16 +75,12 @@ def publish_command(
     from classifier.predictor import Predictor
     from classifier.registry import Registry
 
-    console = Console(stderr=True)
-    try:
+    with errors_shown() as console:
         Predictor.load(model).check()
         target = Registry(registry) if registry else Registry()
         added = target.add(model)
         target.promote(added.name)
-    except known_errors() as error:
-        console.print(str(error), style="red", markup=False, highlight=False)
-        raise typer.Exit(2) from error
-    console.print(f"champion: {added.name} in {target.root}", markup=False, highlight=False)
+        console.print(f"champion: {added.name} in {target.root}", markup=False, highlight=False)
 
 
 def _fit(
@@ -118,6 +108,17 @@ def _fit(
 
     done = refit(config, toml, folder, ship, tell) if ship else fit(config, toml, folder, tell)
     console.print(f"model {done.version} is in {done.folder}", markup=False, highlight=False)
+
+
+@contextmanager
+def errors_shown() -> Iterator[Console]:
+    """A console; what the user can mend is printed there, without a traceback, and exits 2."""
+    console = Console(stderr=True)
+    try:
+        yield console
+    except known_errors() as error:
+        console.print(str(error), style="red", markup=False, highlight=False)
+        raise typer.Exit(2) from error
 
 
 def known_errors() -> tuple[type[Exception], ...]:
