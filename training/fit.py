@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 import tempfile
 from collections import Counter
@@ -15,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from classifier.calibration import Calibration, softmax
+from classifier.calibration import Calibration, HeadCalibration, softmax
 from classifier.errors import ModelError
 from classifier.lexical import LexicalPart
 from classifier.predictor import Predictor
@@ -31,7 +30,7 @@ from training.errors import TrainingError
 from training.export import Parts, export_encoder, write_model
 from training.lexical_stage import train_lexical
 
-__all__ = ["Fitted", "fit", "heads_with_labels"]
+__all__ = ["Fitted", "fit", "heads_with_labels", "refit"]
 
 F32 = npt.NDArray[np.float32]
 Tell = Callable[[str], None]
@@ -142,8 +141,7 @@ def _calibrate(
     folder: Path, parts: Parts, validation: Dataset, config: Config, config_toml: str, tell: Tell
 ) -> Calibration:
     """Calibrate on what will be served: the scores of the exported (quantised) parts."""
-    blank = fit_calibration({part: {} for part in _present(parts)}, {}, config.target_accuracy)
-    neutral = _neutral(blank, parts)
+    neutral = _neutral(parts, config.target_accuracy)
     with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
         trial = Path(scratch) / "model"
         shutil.copytree(folder, trial)
@@ -157,7 +155,8 @@ def _calibrate(
     ordered = [name for name in parts.heads if parts.scheme.heads[name].kind == "ordinal"]
     levels = {name: parts.heads[name] for name in ordered}
     calibration = fit_calibration(scores, validation.targets, config.target_accuracy, levels)
-    for head, item in next(iter(calibration.heads.values())).items():
+    served = "joined" if "joined" in calibration.heads else next(iter(calibration.heads))
+    for head, item in calibration.heads[served].items():
         tell(f"calibration {head}: {item.rows} rows, weights {item.encoder:.2f} / {item.lexical:.2f}, "
              f"threshold {item.threshold:.3f} covers {item.coverage:.3f}")  # fmt: skip
     return calibration
@@ -169,11 +168,11 @@ def _present(parts: Parts) -> list[str]:
     ]
 
 
-def _neutral(blank: Calibration, parts: Parts) -> Calibration:
-    from classifier.calibration import HeadCalibration
-
+def _neutral(parts: Parts, target: float) -> Calibration:
+    """Equal weights, for a trial folder whose raw scores are wanted."""
+    names = [*_present(parts), *(["joined"] if len(_present(parts)) == 2 else [])]
     one = HeadCalibration(1.0, 1.0)
-    return Calibration(blank.target, {part: dict.fromkeys(parts.heads, one) for part in blank.heads})
+    return Calibration(target, {name: dict.fromkeys(parts.heads, one) for name in names})
 
 
 def _finish(
@@ -267,9 +266,3 @@ def _placed(folder: Path, run: Path) -> Path:
     folder.rename(target)
     target.chmod(0o755)
     return target
-
-
-def read_scores(run: Path) -> dict[str, Any]:
-    """Scores of a finished run."""
-    content: dict[str, Any] = json.loads((run / "model" / "scores.json").read_text(encoding="utf-8"))
-    return content
