@@ -18,7 +18,8 @@ from training.__main__ import app
 from training.base_encoder import load_base_encoder
 from training.calibrate import fit_head, threshold_at
 from training.config import Config, LexicalConfig, changed, load_config
-from training.dataset import Targets, build_dataset, sides
+from training.dataset import Targets, build_dataset, load_scheme, sides
+from training.encoder_stage import train_encoder
 from training.errors import BaseEncoderError, ConfigError
 from training.lexical_stage import fit_vectoriser, train_lexical
 from training.losses import head_loss
@@ -272,9 +273,6 @@ def test_a_run_makes_a_model_of_two_parts_that_answers(tiny: tuple[Path, Path]) 
 
 
 def test_the_exported_encoder_answers_as_the_trained_one(tiny: tuple[Path, Path]) -> None:
-    from training.dataset import load_scheme
-    from training.encoder_stage import train_encoder
-
     config = load_config(tiny[0])
     predictor = Predictor.load(tiny[1] / "model")
     scheme = load_scheme(config)
@@ -292,9 +290,26 @@ def test_the_exported_encoder_answers_as_the_trained_one(tiny: tuple[Path, Path]
 
 
 def test_a_stopped_run_goes_on_where_it_was(tiny: tuple[Path, Path], tmp_path: Path) -> None:
-    state = json.loads((tiny[1] / "encoder" / "last.json").read_text())
-    assert state["epoch"] == 2
-    assert [item["epoch"] for item in state["history"]] == [1, 2]
+    config = load_config(tiny[0])
+    assert config.encoder is not None
+    _, dataset = toy_dataset()
+    told: list[str] = []
+
+    def stop_in_epoch_2(message: str) -> None:
+        told.append(message)
+        if message.startswith("epoch 2"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_encoder(config, config.encoder, dataset, dataset, tmp_path, stop_in_epoch_2)
+    assert json.loads((tmp_path / "last.json").read_text())["epoch"] == 1
+    again: list[str] = []
+    done = train_encoder(config, config.encoder, dataset, dataset, tmp_path, again.append)
+    assert [item["epoch"] for item in done.history] == [1, 2]
+    assert [m.split(":")[0] for m in again if m.startswith("epoch ")] == ["epoch 2"]
+    other = config.encoder.model_copy(update={"batch": 8})  # another configuration starts anew
+    train_encoder(config, other, dataset, dataset, tmp_path, again.append)
+    assert [m.split(":")[0] for m in again if m.startswith("epoch ")] == ["epoch 2", "epoch 1", "epoch 2"]
 
 
 def test_scores_and_origin_are_in_the_folder(tiny: tuple[Path, Path]) -> None:
