@@ -19,6 +19,7 @@ A city writes one small YAML file per export; `data/mappings/` ships four as exa
       - {type: [其他类]}
     placeholders: {"[TEL]": "[手机号]"} # their masks → ours
     boilerplate: [智慧城市]             # literal phrases of this city's forms, removed from the text
+    narrow_category: unit_categories   # crosswalk unit → categories: a vague category is narrowed by its unit
     heads:
       category:                        # the first rule that gives a label wins
         - columns: [level1, level2]    # joined by " / " as a path
@@ -144,6 +145,7 @@ class FileMapping(_Strict):
     drop_when: tuple[Condition, ...] = ()
     placeholders: Annotated[dict[str, str], BeforeValidator(_written)] = {}
     boilerplate: Texts = ()
+    narrow_category: str = ""
     heads: dict[str, Rules] = {}
 
     def columns(self) -> tuple[str, ...]:
@@ -234,15 +236,20 @@ def _parsed(marked: MarkedYaml) -> FileMapping | None:
 
 def _with_crosswalk_paths(parsed: FileMapping, folder: Path, marked: MarkedYaml) -> FileMapping:
     heads = {
-        head: tuple(rule.model_copy(update={"crosswalk": _crosswalk_path(rule, folder)}) for rule in rules)
+        head: tuple(
+            rule.model_copy(update={"crosswalk": _crosswalk_path(rule.crosswalk, folder)}) for rule in rules
+        )
         for head, rules in parsed.heads.items()
     }
     for head, rules in heads.items():
         for rule in rules:
             _check_rule(rule, head, marked)
+    narrow = _crosswalk_path(parsed.narrow_category, folder)
+    if narrow and not Path(narrow).exists():
+        marked.refuse(("narrow_category",), _expected_crosswalk(), parsed.narrow_category)
     if marked.problems:
         raise _not_valid(marked)
-    return parsed.model_copy(update={"heads": heads})
+    return parsed.model_copy(update={"heads": heads, "narrow_category": narrow})
 
 
 def _check_rule(rule: LabelRule, head: str, marked: MarkedYaml) -> None:
@@ -251,14 +258,18 @@ def _check_rule(rule: LabelRule, head: str, marked: MarkedYaml) -> None:
     if rule.crosswalk and rule.values is not None:
         marked.refuse(("heads", head), "either a crosswalk or values", "both")
     if rule.crosswalk and not Path(rule.crosswalk).exists():
-        known = ", ".join(sorted(path.name for path in CROSSWALKS.glob("*.csv")))
-        marked.refuse(("heads", head), f"a crosswalk file, or one of {known}", rule.crosswalk)
+        marked.refuse(("heads", head), _expected_crosswalk(), rule.crosswalk)
 
 
-def _crosswalk_path(rule: LabelRule, folder: Path) -> str:
-    if not rule.crosswalk:
+def _expected_crosswalk() -> str:
+    known = ", ".join(sorted(path.name for path in CROSSWALKS.glob("*.csv")))
+    return f"a crosswalk file, or one of {known}"
+
+
+def _crosswalk_path(crosswalk: str, folder: Path) -> str:
+    if not crosswalk:
         return ""
-    name = rule.crosswalk if rule.crosswalk.endswith(".csv") else f"{rule.crosswalk}.csv"
+    name = crosswalk if crosswalk.endswith(".csv") else f"{crosswalk}.csv"
     beside, shipped = folder / name, CROSSWALKS / name
     return str(shipped if shipped.exists() and not beside.exists() else beside)
 

@@ -13,10 +13,11 @@ from pathlib import Path
 
 from data.appeals import Row
 from data.cleaning import is_blank
+from data.crosswalk import Crosswalk, narrow_by_unit
 from data.errors import BadRows, Problem, ReadError
 from data.mapping import FileMapping, HeadLabels, load_mapping, plain_mapping
 from data.progress import Progress
-from data.scheme import Scheme
+from data.scheme import Scheme, default_scheme
 from data.tables import Table, read_table
 
 __all__ = ["LONGEST_TEXT", "Reading", "iso_date", "read", "read_all", "require_columns"]
@@ -106,6 +107,8 @@ class _Builder:
     def __post_init__(self) -> None:
         self.source = self.mapping.source or self.file.name.split(".")[0]
         self.heads = [HeadLabels(head, rules, self.scheme) for head, rules in self.mapping.heads.items()]
+        narrow = self.mapping.narrow_category
+        self.domains = Crosswalk.load(narrow, self.scheme or default_scheme(), "category") if narrow else None
         self.lines: dict[str, int] = {}  # id → its first line
 
     def add(self, line: int, record: dict[str, str]) -> None:
@@ -121,7 +124,8 @@ class _Builder:
         self.problems += [Problem(one.expected, one.came, self.file.name, line, one.path) for one in wrong]
         if not wrong:
             known = {head: codes for head, codes in labels.items() if not isinstance(codes, Problem)}
-            self.rows.append(replace(row, labels={head: codes for head, codes in known.items() if codes}))
+            row = replace(row, labels={head: codes for head, codes in known.items() if codes})
+            self.rows.append(narrow_by_unit(row, self.domains) if self.domains else row)
 
     def _row(self, line: int, record: dict[str, str]) -> Row:
         mapping = self.mapping

@@ -254,6 +254,17 @@ def test_a_mapping_translates_columns_and_labels(write: Write, town: Path) -> No
     assert six.labels == {}
 
 
+def test_a_vague_category_is_narrowed_by_the_unit(write: Write) -> None:
+    write("domains.csv", "source,label,codes,note\nours,jiaojing,0701|0702,\n")
+    mapping = write(
+        "m.yaml",
+        "text: text\nnarrow_category: domains\nheads: {category: {columns: c}, unit: {columns: u}}\n",
+    )
+    lines = ["text,c,u", "路口红灯不亮,07,jiaojing", "路灯不亮,,jiaojing", "垃圾没清,0101,huanwei"]
+    rows = read(write("a.csv", "\n".join(lines)), mapping, default_scheme())
+    assert [set(row.labels["category"]) for row in rows] == [{"0701", "0702"}, {"0701", "0702"}, {"0101"}]
+
+
 def test_labels_that_nobody_knows_are_bad_rows(write: Write, town: Path) -> None:
     path = write("a.csv", HEADER + "1,垃圾,,,1,,,投诉,A,没有,,\n2,垃圾,,,1,,,投诉,A,甲,,7\n")
     found = refused(path, mapping=town, scheme=default_scheme())
@@ -282,6 +293,7 @@ BAD_MAPPINGS = [
     ("text: a\nhead: {}\n", "mapping files know"),
     ("id: a\n", "text"),
     ("text: a\nheads: {urgency: {columns: u, crosswalk: none}}\n", "one of"),
+    ("text: a\nnarrow_category: none\n", "one of"),
     ("text: a\nheads: {urgency: {columns: u, crosswalk: haikou_urgency, values: {a: b}}}\n", "either"),
     ("text: a\nheads: {urgency: {columns: u, unknown: perhaps}}\n", "unknown"),
     ("text: a\nheads: {urgency: {columns: []}}\n", "column"),

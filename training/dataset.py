@@ -14,12 +14,13 @@ from data.cleaning import prepare
 from data.readers import read
 from data.scheme import Scheme, default_scheme
 from data.splits import fold_of
-from training.config import Config, DataFile
+from training.config import Config, DataFile, SplitConfig
 from training.errors import ConfigError
 
 __all__ = ["Dataset", "Targets", "build_dataset", "load_rows", "load_scheme", "sides"]
 
 Mask = npt.NDArray[np.bool_]
+_PLACES = 1000  # how finely validation_share cuts a fold
 
 
 @dataclass(frozen=True)
@@ -73,12 +74,10 @@ def load_rows(config: Config, scheme: Scheme) -> list[Row]:
 
 
 def sides(config: Config, rows: Sequence[Row]) -> dict[str, list[Row]]:
-    """Rows by side (train, validation, test); a group's rows share a fold, so no group is on two sides."""
-    named = {str(fold): "validation" for fold in config.split.validation_folds}
-    named |= {str(fold): "test" for fold in config.split.test_folds}
+    """Rows by side (train, validation, test); a group's rows share a side."""
     parts: dict[str, list[Row]] = {"train": [], "validation": [], "test": []}
     for row in rows:
-        parts[named.get(row.fold, "train")].append(row)
+        parts[_side(row, config.split)].append(row)
     return parts
 
 
@@ -99,6 +98,16 @@ def _mask(rows: Sequence[Row], head: str, codes: Sequence[str]) -> Mask:
             if code in index:
                 mask[r, index[code]] = True
     return mask
+
+
+def _side(row: Row, split: SplitConfig) -> str:
+    if row.fold in map(str, split.test_folds):
+        return "test"
+    if row.fold not in map(str, split.validation_folds):
+        return "train"
+    # The group's name with a suffix: a hash that has nothing to do with the one that made the folds.
+    place = fold_of(f"{row.group or row.text}#validation", _PLACES)
+    return "validation" if place < split.validation_share * _PLACES else "train"
 
 
 def _paths(config: Config, file: DataFile) -> list[Path]:

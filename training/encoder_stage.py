@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
 
 from classifier.encoder import window_ids
 from classifier.folder import EncoderWindow
@@ -17,6 +18,7 @@ from training.config import Config, EncoderConfig
 from training.cpu import cpu_has
 from training.dataset import Dataset
 from training.dropout import install
+from training.errors import ConfigError
 from training.loop import Encoded, Trainer, encode_logits
 from training.losses import HeadLoss, head_loss
 
@@ -51,17 +53,16 @@ def train_encoder(
 ) -> TrainedEncoder:
     """Fine-tune on ``train``, stop on ``validation``; checkpoints and resume in ``folder``.
 
-    ``start_from`` is a weights file of an earlier run with the same heads to go on from.
+    ``start_from`` is a weights file of an earlier run to go on from, instead of ``settings.start``.
     """
     device, precision = _device(settings)
     torch.manual_seed(config.seed)
     base = load_base_encoder(settings.base, settings.layers, settings.vocabulary)
     sizes = {name: targets.mask.shape[1] for name, targets in train.targets.items()}
     network = Network(base.model, base.hidden, sizes, settings.dropout)
-    if start_from is not None:
-        from safetensors.torch import load_file
-
-        network.load_state_dict(load_file(start_from))
+    start = start_from or (Path(settings.start) / "encoder" / "best.safetensors" if settings.start else None)
+    if start is not None:
+        tell(f"encoder: goes on from {start}, {_start(network, start)} heads with it")
     # Eager attention trains 1.7 times faster than PyTorch's fused CPU kernel, whose backward pass is slow.
     base.model.set_attn_implementation("eager" if device.type == "cpu" else "sdpa")  # type: ignore[operator]
     if device.type == "cpu":
@@ -91,6 +92,28 @@ def train_encoder(
         tail_tokens=settings.serve_tail_tokens or window.tail_tokens,
     )
     return TrainedEncoder(network, base, served, device, precision, history)
+
+
+def _start(network: Network, weights: Path) -> int:
+    """Load an earlier run's encoder, and its heads of the same name and size; gives how many of these.
+
+    Raises ConfigError where there are no weights or those of another encoder.
+    """
+    if not weights.exists():
+        raise ConfigError(
+            f"encoder.start: expected the weights of a finished run, found no {weights}; fit that run first"
+        )
+    ours = network.state_dict()
+    fitting = {name: value for name, value in load_file(weights).items()
+               if name in ours and value.shape == ours[name].shape}  # fmt: skip
+    missing = [name for name in ours if name.startswith("encoder.") and name not in fitting]
+    if missing:
+        raise ConfigError(
+            f"encoder.start: expected an encoder of the same base, vocabulary and layers in {weights}, "
+            f"found {len(missing)} weights missing or of another size, the first {missing[0]}"
+        )
+    network.load_state_dict(fitting, strict=False)
+    return sum(name.endswith(".weight") and name.startswith("heads.") for name in fitting)
 
 
 def _losses(config: Config, settings: EncoderConfig, side: Dataset) -> Mapping[str, HeadLoss]:

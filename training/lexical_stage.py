@@ -93,7 +93,8 @@ def train_lexical(
         tell(f"lexical: kept the {matrix.shape[1]} most telling")
 
     def fit(name: str) -> tuple[F32, F32]:
-        return _fit_head(matrix, train.targets[name], train.weights, config.cost, (teacher or {}).get(name))
+        cost = config.costs.get(name, config.cost)
+        return _fit_head(matrix, train.targets[name], train.weights, cost, (teacher or {}).get(name))
 
     with ThreadPoolExecutor(2) as pool:  # liblinear releases the interpreter lock
         fitted = dict(zip(train.targets, pool.map(fit, train.targets), strict=True))
@@ -143,7 +144,7 @@ def _svm(
     if len(seen) < 2:
         bias[seen] = 1.0
         return result, bias
-    model = LinearSVC(C=cost).fit(matrix[rows], codes[rows], sample_weight=weights[rows])
+    model = LinearSVC(C=cost, random_state=0).fit(matrix[rows], codes[rows], sample_weight=weights[rows])
     coefficients, intercept = model.coef_, model.intercept_
     if len(model.classes_) == 2:  # scikit-learn keeps one column for two classes
         coefficients, intercept = (
