@@ -5,7 +5,7 @@ HOST   ?= 127.0.0.1
 PORT   ?= 8000
 BIN    := $(VENV)/bin
 
-.PHONY: install run test system lint types check report clean
+.PHONY: install run test soak system lint types check report clean
 
 install: $(VENV)/.serving
 
@@ -26,10 +26,12 @@ $(VENV)/.dev: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	@touch $@ $(VENV)/.serving
 
-# The page is tested in a real browser: CI must have one, elsewhere its tests are skipped without it.
+# The page is tested in a real browser, the store on a real PostgreSQL (which the tests start by themselves):
+# CI must have both, elsewhere their tests are skipped without them.
 system:
-	@if [ "$$CI" = true ] && ! command -v chromium >/dev/null; then \
-	  apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q chromium fonts-noto-cjk; fi
+	@if [ "$$CI" = true ] && ! { command -v chromium && ls /usr/lib/postgresql/*/bin/initdb; } >/dev/null 2>&1; then \
+	  apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q \
+	    chromium fonts-noto-cjk postgresql; fi
 
 lint:
 	$(BIN)/ruff check .
@@ -39,6 +41,10 @@ types:
 
 check:
 	$(BIN)/python -m pytest
+
+# The long versions: hundreds of kills on both databases; twenty times as many generated cases, other ones each time.
+soak: $(VENV)/.dev system
+	$(BIN)/python -m pytest --soak -s tests/test_kill.py tests/test_api_fuzz.py tests/test_text_fuzz.py
 
 clean:
 	rm -rf $(VENV) var reports runs

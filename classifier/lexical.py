@@ -17,9 +17,9 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from classifier.errors import ModelError
-from classifier.ngrams import Features, Occurrences, occurrences
+from classifier.ngrams import Features, all_occurrences
 
-__all__ = ["Evidence", "LexicalPart", "Reading"]
+__all__ = ["Claim", "Evidence", "LexicalPart", "Reading"]
 
 F32 = npt.NDArray[np.float32]
 
@@ -34,13 +34,26 @@ class Evidence:
 
 
 @dataclass(frozen=True)
+class Claim:
+    """An answer to be explained: its output, and how much each output of its head (``piece``) rivals it."""
+
+    output: int
+    piece: slice
+    rivals: F32
+
+
+@dataclass(frozen=True)
 class Reading:
-    """One text as the lexical part sees it: known rows, their values, and where each occurrence stood."""
+    """One text as the lexical part sees it: known buckets (``rows``) and their values.
+
+    Every known occurrence covers [start, end) of the text; ``place`` is that of its bucket in ``rows``.
+    """
 
     rows: npt.NDArray[np.int64]
     values: F32
-    found: Occurrences
-    row_of: npt.NDArray[np.int64]
+    starts: npt.NDArray[np.int32]
+    ends: npt.NDArray[np.int32]
+    place: npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -60,15 +73,39 @@ class LexicalPart:
 
     def read(self, text: str) -> Reading:
         """Look the text's n-grams up; unknown ones are dropped. Values are L2-normalised TF-IDF."""
-        found = occurrences(text, self.features)
-        at = np.searchsorted(self.hashes, found.hashes)
+        return self.read_all([text])[0]
+
+    def read_all(self, texts: Sequence[str]) -> list[Reading]:
+        """``read`` for every text, in one go: many short texts cost little more than one."""
+        found = all_occurrences(texts, self.features)
+        rows = self._rows(np.concatenate([one.hashes for one in found])) if found else np.zeros(0, np.int64)
+        known = rows >= 0
+        cuts = np.cumsum([0, *(len(one.hashes) for one in found)])
+        owner = np.repeat(np.arange(len(found)), np.diff(cuts))[known]
+        width = max(1, len(self.hashes))
+        keys, place, counts = np.unique(owner * width + rows[known], return_inverse=True, return_counts=True)
+        of_text, buckets = np.divmod(keys, width)
+        values = (1.0 + np.log(counts.astype(np.float32))) * self.idf[buckets]
+        firsts = np.searchsorted(of_text, np.arange(len(found) + 1)).tolist()
+        knowns = np.searchsorted(owner, np.arange(len(found) + 1)).tolist()
+        return [
+            Reading(
+                buckets[firsts[n] : firsts[n + 1]],
+                _normed(values[firsts[n] : firsts[n + 1]]),
+                one.starts[known[cuts[n] : cuts[n + 1]]],
+                one.ends[known[cuts[n] : cuts[n + 1]]],
+                place[knowns[n] : knowns[n + 1]] - firsts[n],
+            )
+            for n, one in enumerate(found)
+        ]
+
+    def _rows(self, hashes: npt.NDArray[np.uint32]) -> npt.NDArray[np.int64]:
+        """The bucket of each hash, -1 where there is none."""
+        if not len(self.hashes):
+            return np.full(len(hashes), -1, np.int64)
+        at = np.searchsorted(self.hashes, hashes)
         at[at == len(self.hashes)] = 0
-        known = self.hashes[at] == found.hashes if len(self.hashes) else np.zeros(len(at), bool)
-        row_of = np.where(known, at, -1)
-        rows, counts = np.unique(at[known], return_counts=True)
-        values = (1.0 + np.log(counts.astype(np.float32))) * self.idf[rows]
-        norm = float(np.sqrt((values * values).sum())) or 1.0
-        return Reading(rows, (values / norm).astype(np.float32), found, row_of)
+        return np.where(self.hashes[at] == hashes, at, -1)
 
     def scores(self, reading: Reading) -> F32:
         """Decision values [outputs] of one text."""
@@ -77,17 +114,16 @@ class LexicalPart:
         return result
 
     def evidence(
-        self, text: str, reading: Reading, output: int, rivals: F32, most: int = 3
-    ) -> list[Evidence]:
-        """The ``most`` spans that spoke for ``output`` more than for the other outputs of its head.
-
-        ``rivals`` [outputs] weighs the outputs to compare with (their probabilities).
-        """
+        self, text: str, reading: Reading, claims: Sequence[Claim], most: int = 3
+    ) -> list[tuple[Evidence, ...]]:
+        """For every claim the ``most`` spans that spoke for its output more than for its rivals."""
         if not len(reading.rows):
-            return []
+            return [()] * len(claims)
         picked = self.weights[reading.rows].astype(np.float32) * self.scale
-        gain = (reading.values * (picked[:, output] - picked @ rivals)).astype(np.float32)
-        return _spans(text, reading, gain, most)
+        against = [picked[:, claim.piece] @ claim.rivals for claim in claims]
+        own = picked[:, [claim.output for claim in claims]].T
+        gains = (reading.values * (own - np.stack(against))).astype(np.float32)
+        return _spans(text, reading, gains, most)
 
     def save(self, path: Path) -> None:
         """Write as safetensors."""
@@ -124,30 +160,46 @@ class LexicalPart:
         return part
 
 
-def _spans(text: str, reading: Reading, gain: F32, most: int) -> list[Evidence]:
-    """Spread each feature's gain over the characters it covers and read off the strongest runs."""
-    counts = np.bincount(
-        np.searchsorted(reading.rows, reading.row_of[reading.row_of >= 0]), minlength=len(gain)
-    )
-    share = np.maximum(gain, 0) / np.maximum(counts, 1)
-    heat = np.zeros(len(text) + 1, np.float64)
-    known = reading.row_of >= 0
-    starts, ends = reading.found.starts[known], reading.found.ends[known]
-    each = share[np.searchsorted(reading.rows, reading.row_of[known])] / np.maximum(ends - starts, 1)
-    np.add.at(heat, starts, each)
-    np.add.at(heat, ends, -each)
-    return _runs(text, np.cumsum(heat)[:-1], most)
+def _normed(values: F32) -> F32:
+    norm = float(np.sqrt((values * values).sum())) or 1.0
+    return (values / norm).astype(np.float32)
 
 
-def _runs(text: str, heat: npt.NDArray[np.float64], most: int) -> list[Evidence]:
-    total = float(heat.sum())
-    if total <= 0:
-        return []
-    hot = heat > max(heat.max() * 0.35, 2.0 * float(heat.mean()))
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], hot, [False]]).astype(np.int8)))
-    runs = [_trimmed(text, int(a), int(b)) for a, b in zip(edges[::2], edges[1::2], strict=True)]
-    found = [Evidence(a, b, round(float(heat[a:b].sum()) / total, 4)) for a, b in runs if b - a >= 2]
-    return sorted(sorted(found, key=lambda item: -item.weight)[:most], key=lambda item: item.start)
+def _spans(text: str, reading: Reading, gains: F32, most: int) -> list[tuple[Evidence, ...]]:
+    """Spread each bucket's gain [claims, buckets] over the characters it covers; the strongest runs."""
+    claims, places = len(gains), len(text) + 1
+    counts = np.bincount(reading.place, minlength=len(reading.rows))
+    shares = np.maximum(gains, 0) / np.maximum(counts, 1)
+    each = shares[:, reading.place] / np.maximum(reading.ends - reading.starts, 1)
+    at = np.concatenate([reading.starts, reading.ends]) + np.arange(claims)[:, None] * places
+    steps = np.bincount(at.ravel(), np.concatenate([each, -each], axis=1).ravel(), claims * places)
+    heat = np.cumsum(steps.reshape(claims, places), axis=1, dtype=np.float64)[:, :-1]
+    return _hottest(text, heat, most)
+
+
+def _hottest(text: str, heat: npt.NDArray[np.float64], most: int) -> list[tuple[Evidence, ...]]:
+    """Runs of characters that are hotter than a third of the hottest and than twice the mean."""
+    totals = heat.sum(axis=1)
+    least = np.maximum(heat.max(axis=1) * 0.35, 2.0 * totals / heat.shape[1])
+    hot = np.zeros((len(heat), heat.shape[1] + 2), bool)
+    hot[:, 1:-1] = (heat > least[:, None]) & (totals > 0)[:, None]
+    claim, edge = np.nonzero(hot[:, 1:] != hot[:, :-1])
+    bounds = [_trimmed(text, start, end) for start, end in edge.reshape(-1, 2).tolist()]
+    summed = np.zeros((len(heat), heat.shape[1] + 1))
+    np.cumsum(heat, axis=1, out=summed[:, 1:])
+    owner, ends = claim[::2], np.array(bounds, np.int64).reshape(-1, 2)
+    weights = (summed[owner, ends[:, 1]] - summed[owner, ends[:, 0]]) / totals[owner]
+    found: list[list[Evidence]] = [[] for _ in heat]
+    for n, (start, end), weight in zip(owner.tolist(), bounds, weights.tolist(), strict=True):
+        if end - start >= 2:
+            found[n].append(Evidence(start, end, round(weight, 4)))
+    return [_first(runs, most) for runs in found]
+
+
+def _first(runs: list[Evidence], most: int) -> tuple[Evidence, ...]:
+    if len(runs) > most:
+        runs = sorted(sorted(runs, key=lambda item: -item.weight)[:most], key=lambda item: item.start)
+    return tuple(runs)
 
 
 def _trimmed(text: str, start: int, end: int) -> tuple[int, int]:

@@ -12,13 +12,13 @@ import numpy as np
 import numpy.typing as npt
 
 from classifier.calibration import PARTS, Calibration
-from classifier.encoder import EncoderPart, load_encoder
+from classifier.encoder import EncoderPart, Tokens, load_encoder
 from classifier.errors import ModelError
 from classifier.folder import ModelFolder, open_folder
-from classifier.lexical import Evidence, LexicalPart, Reading, head_slices
+from classifier.lexical import Claim, Evidence, LexicalPart, Reading, head_slices
 from data.scheme import Head, Scheme
 
-__all__ = ["Evidence", "Prediction", "Predictor"]
+__all__ = ["Evidence", "Prediction", "Predictor", "Tokens"]
 
 F32 = npt.NDArray[np.float32]
 
@@ -39,12 +39,13 @@ class Prediction:
     def top(self, head: str, k: int = 1) -> list[tuple[str, float]]:
         """The ``k`` most probable labels of a head with their probabilities, best first."""
         values = self.probabilities[head]
-        best = np.argsort(-values, kind="stable")[:k]
-        return [(self.codes[head][i], float(values[i])) for i in best]
+        best = (-values).argsort(kind="stable")[:k]
+        codes = self.codes[head]
+        return [(codes[i], value) for i, value in zip(best.tolist(), values[best].tolist(), strict=True)]
 
     def distribution(self, head: str) -> dict[str, float]:
         """Every label of a head with its probability."""
-        return dict(zip(self.codes[head], map(float, self.probabilities[head]), strict=True))
+        return dict(zip(self.codes[head], self.probabilities[head].tolist(), strict=True))
 
 
 class Predictor:
@@ -66,7 +67,7 @@ class Predictor:
         """
         opened = open_folder(Path(folder), verify)
         manifest = opened.manifest
-        threads = threads or min(4, os.cpu_count() or 1)
+        threads = threads or min(4, len(os.sched_getaffinity(0)))
         encoder = load_encoder(opened.path, manifest.window, threads) if manifest.window else None
         slices = head_slices([(name, len(codes)) for name, codes in manifest.heads.items()])
         lexical = (
@@ -128,27 +129,40 @@ class Predictor:
         """``joined`` for a model of two parts, else the one it has."""
         return self.parts[0]
 
-    def predict(self, texts: Sequence[str], evidence: bool = True, part: str = "") -> list[Prediction]:
+    def tokenise(self, text: str) -> Tokens | None:
+        """The text as its encoder sees it, to be handed to ``predict``; None for a model without one."""
+        return self.encoder.tokenise(text) if self.encoder is not None else None
+
+    def predict(
+        self,
+        texts: Sequence[str],
+        evidence: bool = True,
+        part: str = "",
+        tokens: Sequence[Tokens | None] | None = None,
+    ) -> list[Prediction]:
         """Answer prepared texts, in order. ``part`` is one of ``parts``; empty means the default.
 
-        Raises ModelError for a part that the model doesn't have.
+        ``tokens`` are what ``tokenise`` gave for each text, where it was asked before: nothing is tokenised
+        twice. Raises ModelError for a part that the model doesn't have.
         """
         part = part or self.default_part
         if part not in self.parts:
             raise ModelError(f"part: expected one of {', '.join(self.parts)} for this model, got {part!r}")
         if not texts:
             return []
-        logits, embeddings = self._encode(texts) if part != "lexical" else (None, None)
-        readings = self._read(texts) if part != "encoder" or evidence else None
-        values = self._lexical_scores(readings) if part != "encoder" and readings is not None else None
+        encoder = self.encoder if part != "lexical" else None
+        lexical = self.lexical if part != "encoder" or evidence else None
+        logits, embeddings = encoder.run(texts, tokens) if encoder else (None, None)
+        readings = lexical.read_all(texts) if lexical else []
+        values = _scores(lexical, readings) if lexical and part != "encoder" else None
         probabilities = self._calibrated(part, logits, values)
+        spans = self._evidence(lexical, texts, readings, probabilities) if lexical and evidence else None
+        codes = {head: self.heads[head].codes for head in probabilities}
         return [
             Prediction(
                 {head: matrix[row] for head, matrix in probabilities.items()},
-                {head: self.heads[head].codes for head in probabilities},
-                self._evidence(texts[row], readings[row], probabilities, row)
-                if evidence and readings
-                else {},
+                codes,
+                spans[row] if spans else {},
                 embeddings[row] if embeddings is not None else np.zeros(0, np.float32),
             )
             for row in range(len(texts))
@@ -160,7 +174,7 @@ class Predictor:
         if self.encoder is not None:
             found["encoder"] = self.encoder.run(texts)[0]
         if self.lexical is not None:
-            found["lexical"] = np.stack([self.lexical.scores(self.lexical.read(text)) for text in texts])
+            found["lexical"] = _scores(self.lexical, self.lexical.read_all(texts))
         return found
 
     def slice_of(self, head: str) -> slice:
@@ -183,15 +197,6 @@ class Predictor:
                     "the model differently or the folder is damaged"
                 )
 
-    def _encode(self, texts: Sequence[str]) -> tuple[F32 | None, F32 | None]:
-        return self.encoder.run(texts) if self.encoder is not None else (None, None)
-
-    def _read(self, texts: Sequence[str]) -> list[Reading] | None:
-        return [self.lexical.read(text) for text in texts] if self.lexical is not None else None
-
-    def _lexical_scores(self, readings: list[Reading]) -> F32 | None:
-        return np.stack([self.lexical.scores(reading) for reading in readings]) if self.lexical else None
-
     def _calibrated(self, part: str, logits: F32 | None, values: F32 | None) -> dict[str, F32]:
         return {
             head: self.calibration.of(part, head).apply(
@@ -201,24 +206,35 @@ class Predictor:
         }
 
     def _evidence(
-        self, text: str, reading: Reading, probabilities: Mapping[str, F32], row: int
-    ) -> dict[str, tuple[Evidence, ...]]:
-        assert self.lexical is not None
-        found: dict[str, tuple[Evidence, ...]] = {}
-        for head, piece in self._slices.items():
-            best = int(probabilities[head][row].argmax())
-            rivals = np.zeros(len(self.lexical.bias), np.float32)
-            rivals[piece] = _rivals(probabilities[head][row], best)
-            found[head] = tuple(self.lexical.evidence(text, reading, piece.start + best, rivals))
+        self,
+        lexical: LexicalPart,
+        texts: Sequence[str],
+        readings: Sequence[Reading],
+        probabilities: Mapping[str, F32],
+    ) -> list[dict[str, tuple[Evidence, ...]]]:
+        best = {head: matrix.argmax(axis=1) for head, matrix in probabilities.items()}
+        rivals = {head: _rivals(matrix, best[head]) for head, matrix in probabilities.items()}
+        best_of = {head: places.tolist() for head, places in best.items()}
+        found = []
+        for row, (text, reading) in enumerate(zip(texts, readings, strict=True)):
+            claims = [
+                Claim(piece.start + best_of[head][row], piece, rivals[head][row])
+                for head, piece in self._slices.items()
+            ]
+            found.append(dict(zip(self._slices, lexical.evidence(text, reading, claims), strict=True)))
         return found
 
 
-def _rivals(probabilities: F32, best: int) -> F32:
-    """How much each other label of a head competes with the best one; sums to 1.
+def _scores(lexical: LexicalPart, readings: Sequence[Reading]) -> F32:
+    return np.stack([lexical.scores(reading) for reading in readings])
+
+
+def _rivals(probabilities: F32, best: npt.NDArray[np.int64]) -> F32:
+    """How much each other label of a head competes with the best one [rows, labels]; rows sum to 1.
 
     A little is added to all, so that a certain answer still has rivals to be explained against.
     """
     others = probabilities + np.float32(1e-4)
-    others[best] = 0.0
-    result: F32 = others / max(float(others.sum()), 1e-9)
+    others[np.arange(len(best)), best] = 0.0
+    result: F32 = others / np.maximum(others.sum(axis=1, keepdims=True), np.float32(1e-9))
     return result

@@ -1,4 +1,4 @@
-"""`python -m data`: look at files of appeals, split them, check label schemes and crosswalks."""
+"""`python -m data`: files of appeals, label schemes, and the labels that reviewers gave."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -26,9 +27,14 @@ from data.scheme import Scheme, default_scheme
 from data.splits import FOLDS, folds_of_rows, group_rows, sides, split, split_by_time
 from data.tables import read_table
 
+if TYPE_CHECKING:
+    from data.database import Database
+
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, rich_markup_mode="rich")
 schemes = typer.Typer(help="Label schemes.", no_args_is_help=True)
 app.add_typer(schemes, name="schemes")
+queues = typer.Typer(help="Review queues.", no_args_is_help=True)
+app.add_typer(queues, name="queues")
 
 _MAPPINGS = "A mapping file, or the name of a shipped one; without it the file has our columns."
 _SCHEME = "A scheme file, 'default', or 'none' (labels as they are). Default: the default scheme if it fits."
@@ -37,6 +43,21 @@ File = Annotated[Path, typer.Argument(help=_FILE, show_default=False)]
 SchemeFile = Annotated[Path, typer.Argument(help="A label scheme (YAML).", show_default=False)]
 MappingOption = Annotated[str, typer.Option("--mapping", "-m", help=_MAPPINGS, show_default=False)]
 SchemeOption = Annotated[str, typer.Option("--scheme", "-s", help=_SCHEME, show_default=False)]
+
+_DATABASE_URLS = ["JIESU_DATABASE_URL", "DATABASE_URL"]
+_DATABASE = "The service's database, such as sqlite:///var/jiesu.db."
+_LABEL_SCHEME = "The label scheme in force (YAML); default: the one that ships."
+DatabaseOption = Annotated[str, typer.Option(help=_DATABASE, envvar=_DATABASE_URLS)]
+_FORMATS = "dataset, jsonl, label-studio, argilla, doccano, or opinions (CSV; only written)."
+SchemeFileOption = Annotated[
+    Path | None, typer.Option("--scheme", "-s", help=_LABEL_SCHEME, show_default=False)
+]
+FormatOption = Annotated[str, typer.Option("--format", "-f", help=_FORMATS)]
+OutOption = Annotated[
+    Path | None, typer.Option(help="File to write; of a dataset the folder of all versions.")
+]
+IncludeOption = Annotated[str, typer.Option(help="labelled, waiting (nobody labelled them yet) or all.")]
+DEFAULT_DATABASE = "sqlite:///var/jiesu.db"
 
 
 def _examples(*lines: str) -> str:
@@ -169,6 +190,156 @@ def coverage_command(
         typer.echo(f"{head} by {one}")
         for label, count in list(one.unknown.items())[:top]:
             typer.echo(f"    unknown: {label} ({count} rows)")
+
+
+@app.command("export", epilog=_examples(
+    "export --name reviewed", "export --format label-studio --include waiting --out tasks.json"))  # fmt: skip
+def export_command(
+    format: FormatOption = "dataset",
+    name: Annotated[str, typer.Option(help="Name of the dataset version.")] = "reviewed",
+    out: OutOption = None,
+    include: IncludeOption = "labelled",
+    since: Annotated[str, typer.Option(help="Received from this day on.")] = "",
+    until: Annotated[str, typer.Option(help="Received before this day.")] = "",
+    district: Annotated[str, typer.Option(help="Only of this district.")] = "",
+    scheme: SchemeFileOption = None,
+    database: DatabaseOption = DEFAULT_DATABASE,
+) -> None:
+    """Write what reviewers labelled: an immutable dataset version, or a file for another labelling tool."""
+    from data.label_files import export_dataset, export_file, selected
+
+    with _errors_shown(), progress_bars() as progress:
+        labels, chosen = _label_scheme(scheme), selected(include, since, until, district)
+        opened = _database(database)
+        if format == "dataset":
+            folder = out or Path("var/datasets")
+            lines = export_dataset(opened, folder, name, labels, chosen, datetime.now(UTC), progress)
+        else:
+            lines = export_file(opened, out, format, labels, chosen, progress)
+    for line in lines:
+        typer.echo(line)
+
+
+@app.command("import", epilog=_examples(
+    "import project-1.json --format label-studio",
+    "import ann.jsonl --format doccano --reviewer user:ann"))  # fmt: skip
+def import_command(
+    file: Annotated[Path, typer.Argument(help="What another tool exported.", show_default=False)],
+    format: FormatOption,
+    reviewer: Annotated[str, typer.Option(help="Who labelled, where the file does not say.")] = "",
+    adjudicated: Annotated[bool, typer.Option(help="These labels are final.")] = False,
+    scheme: SchemeFileOption = None,
+    database: DatabaseOption = DEFAULT_DATABASE,
+) -> None:
+    """Take labels back: all of them, or none and a list of what is wrong, with lines (exit code 2)."""
+    from data.label_files import import_file
+
+    with _errors_shown(), progress_bars() as progress:
+        labels, opened = _label_scheme(scheme), _database(database)
+        now = datetime.now(UTC)
+        lines = import_file(opened, file, format, labels, now, reviewer, adjudicated, progress)
+    for line in lines:
+        typer.echo(line)
+
+
+@schemes.command("diff", epilog=_examples("schemes diff 2024.yaml 2025.yaml --out change.yaml"))
+def diff_command(
+    old: SchemeFile,
+    new: SchemeFile,
+    out: Annotated[Path | None, typer.Option(help="File to write; default: the screen.")] = None,
+) -> None:
+    """Propose a change file between two versions of a label scheme; lines with `check` are guesses."""
+    from data.scheme_diff import propose_change
+
+    with _errors_shown():
+        text = propose_change(Scheme.load(old), Scheme.load(new))
+        if out is not None:
+            out.write_text(text, encoding="utf-8")
+    typer.echo(text if out is None else f"written: {out}")
+
+
+@schemes.command("migrate", epilog=_examples(
+    "schemes migrate change.yaml 2024.yaml 2025.yaml",
+    "schemes migrate change.yaml 2024.yaml 2025.yaml --database sqlite:///var/jiesu.db"))  # fmt: skip
+def migrate_command(
+    change: Annotated[Path, typer.Argument(help="A change file (YAML).", show_default=False)],
+    old: SchemeFile,
+    new: SchemeFile,
+    crosswalks: Annotated[Path | None, typer.Option(help="Folder to write a CSV per head to.")] = None,
+    database: Annotated[str, typer.Option(help="Record it here, for good; default: only check.")] = "",
+) -> None:
+    """Check a change file and say what becomes of every label; with a database, record it for all readers.
+
+    Nothing that is stored changes: labels under the old version are read in the new codes.
+    """
+    from data.scheme_migration import migrate
+
+    with _errors_shown():
+        opened = _database(database) if database else None
+        lines = migrate(change, Scheme.load(old), Scheme.load(new), opened, crosswalks, datetime.now(UTC))
+    for line in lines:
+        typer.echo(line)
+
+
+@queues.command("rules", epilog=_examples("queues rules", "queues rules --audit-share 0.05"))
+def rules_command(
+    audit_share: Annotated[float | None, typer.Option(help="Share of appeals in the audit slice.")] = None,
+    double_share: Annotated[float | None, typer.Option(help="Share that two reviewers label.")] = None,
+    by: Annotated[str, typer.Option(help="Who sets it.")] = "cli",
+    database: DatabaseOption = DEFAULT_DATABASE,
+) -> None:
+    """Show the shares of audit and double review, or set them for appeals stored from now on."""
+    from data.reviews import ReviewStore
+
+    with _errors_shown():
+        store = ReviewStore(_database(database))
+        if audit_share is None and double_share is None:
+            rules = store.rules()
+        else:
+            rules = store.set_rules(
+                by, now=datetime.now(UTC), audit_share=audit_share, double_share=double_share
+            )
+    shares = f"audit {rules.audit_share:.1%}, double review {rules.double_share:.1%}"
+    typer.echo(f"{shares}; set by {rules.set_by}")
+
+
+@queues.command("rebuild", epilog=_examples("queues rebuild"))
+def rebuild_command(database: DatabaseOption = DEFAULT_DATABASE) -> None:
+    """Make all review queues anew; needed once for appeals stored by a version without them."""
+    from data.reviews import ReviewStore
+
+    with _errors_shown(), progress_bars() as progress:
+        count = ReviewStore(_database(database)).rebuild_queues(progress)
+    typer.echo(f"{count} appeals")
+
+
+@queues.command("suspect", epilog=_examples("queues suspect reports/label-errors.csv"))
+def suspect_command(
+    file: Annotated[Path, typer.Argument(help="What `python -m evaluation label-errors` wrote.")],
+    database: DatabaseOption = DEFAULT_DATABASE,
+) -> None:
+    """Have people look at labels that are probably wrong: put them into the queue `suspected`."""
+    from data.label_files import suspect_file
+
+    with _errors_shown():
+        lines = suspect_file(_database(database), file, datetime.now(UTC))
+    for line in lines:
+        typer.echo(line)
+
+
+def _label_scheme(file: Path | None) -> Scheme:
+    return default_scheme() if file is None else Scheme.load(file)
+
+
+def _database(url: str) -> Database:
+    from data.database import Database
+    from data.errors import StoreError
+
+    opened = Database.open(url)
+    if opened.file is not None and not opened.file.exists():
+        raise StoreError(f"expected a database at {opened.file}, found none; give its URL with --database")
+    opened.check()
+    return opened
 
 
 def _coverages(mapping: FileMapping, file: Path, scheme: Scheme) -> Iterator[tuple[str, Coverage]]:

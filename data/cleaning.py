@@ -49,10 +49,11 @@ class Prepared:
 
     def original_span(self, start: int, end: int) -> tuple[int, int]:
         """[start, end) of the prepared text as a span of the original; (-1, -1) if it has no part in it."""
-        touched = [span for span in self.offsets[max(start, 0) : max(end, 0)] if span != NOWHERE]
-        if not touched:
+        touched = self.offsets[max(start, 0) : max(end, 0)]
+        if not touched or touched[-1] == NOWHERE:  # the title stands in front
             return NOWHERE
-        return min(span[0] for span in touched), max(span[1] for span in touched)
+        first = touched[0] if touched[0] != NOWHERE else next(span for span in touched if span != NOWHERE)
+        return first[0], touched[-1][1]
 
 
 def prepare(text: str, title: str = "") -> Prepared:
@@ -199,7 +200,8 @@ def _selects_variant(char: str) -> bool:
 
 def _simplified(traced: _Traced) -> _Traced:
     # Simplified texts keep to GB 2312 nearly always: the tables are loaded only when one does not.
-    if not any(_outside_gb2312(char) for char in set(_CJK.findall(traced.text))):
+    strange = set(traced.text) - _gb2312()
+    if not strange or not _CJK.search("".join(strange)):
         return traced
     characters, words, exceptions = _traditional()
     simplified = list(traced.text.translate(characters))
@@ -208,13 +210,11 @@ def _simplified(traced: _Traced) -> _Traced:
     return _Traced("".join(simplified), traced.offsets)
 
 
-@lru_cache(maxsize=32768)
-def _outside_gb2312(char: str) -> bool:
-    try:
-        char.encode("gb2312")
-    except UnicodeEncodeError:
-        return True
-    return False
+@lru_cache(maxsize=1)
+def _gb2312() -> frozenset[str]:
+    """The characters of GB 2312."""
+    codes = (bytes((row, cell)) for row in range(0xA1, 0xF8) for cell in range(0xA1, 0xFF))
+    return frozenset(code.decode("gb2312", "ignore") for code in codes) - {""}
 
 
 @lru_cache(maxsize=1)

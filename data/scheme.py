@@ -144,27 +144,27 @@ class Scheme:
         }
         return cls(parsed.name, parsed.version, parsed.title, heads, labels)
 
-    @property
+    @cached_property
     def categories(self) -> Mapping[str, Category]:
         """Categories by code, inner nodes included; empty where the scheme has none."""
         return self._of("category", Category)
 
-    @property
+    @cached_property
     def appeal_types(self) -> Mapping[str, Label]:
         """Appeal types by code."""
         return self._of("appeal_type", Label)
 
-    @property
+    @cached_property
     def urgency_levels(self) -> Mapping[str, UrgencyLevel]:
         """Urgency levels by code, the lowest first."""
         return self._of("urgency", UrgencyLevel)
 
-    @property
+    @cached_property
     def tiers(self) -> Mapping[str, Tier]:
         """Tiers by code, the lowest first."""
         return self._of("tier", Tier)
 
-    @property
+    @cached_property
     def units(self) -> Mapping[str, Unit]:
         """Units by code."""
         return self._of("unit", Unit)

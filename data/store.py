@@ -1,32 +1,32 @@
-"""The database: the one module that writes SQL.
+"""Appeals and the answers they got: stored together or not at all, once per id.
 
-What `add` returned is on disk: SQLite runs in WAL with synchronous=FULL, PostgreSQL commits before
-it answers. An appeal's id is unique in the database itself, so that two callers (or two replicas)
-that send the same appeal at once get one row and one answer.
+An appeal's id is unique in the database itself, so that two callers (or two replicas) that send the
+same appeal at once get one row and one answer.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, RowMapping, create_engine, event, insert, select, text
-from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, IntegrityError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy import Connection, insert, select
+from sqlalchemy.dialects import postgresql, sqlite
 
+from data.access_tables import appeal_originals
 from data.appeals import Place
+from data.database import Database
+from data.embeddings import add_embeddings
 from data.errors import StoreError
+from data.originals import Sealed
+from data.queues import Entering, enter
 from data.store_tables import answers, appeals
+from data.suggestions import read_answer
 
 __all__ = ["NewAppeal", "Store", "StoredAnswer"]
 
-MIGRATIONS = Path(__file__).parent / "migrations"
-BUSY_MS = 5_000  # how long a writer waits for another one before the database counts as away
+IDS_AT_ONCE = 1000  # values in one IN (…)
 
 
 @dataclass(frozen=True)
@@ -46,99 +46,156 @@ class NewAppeal:
     urgency: str
     model_version: str
     scheme_version: str
+    taken_by: str = ""  # the client whose key sent it
+    original: Sealed | None = None
+    embedding: bytes = b""  # float16, as the model computed it; empty where it computes none
 
 
 @dataclass(frozen=True)
 class StoredAnswer:
-    """What is stored under an id: the hash of the body it came with, and the first answer's JSON."""
+    """What is stored under an id: the hash of the body it came with, the first answer's JSON, whose it is."""
 
     id: str
     body_sha256: str
     answer: str
+    taken_by: str = ""
 
 
 class Store:
-    """Appeals and answers in SQLite or PostgreSQL. Thread-safe. Raises StoreError when it is away."""
+    """Appeals and answers in a database. Thread-safe. Raises StoreError when the database is away."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(self, database: Database) -> None:
+        self.database = database
 
     @classmethod
     def open(cls, url: str) -> Store:
         """A store at a database URL; connects on first use. Raises StoreError for a wrong URL."""
-        return cls(_engine(_database_url(url)))
+        return cls(Database.open(url))
 
     def migrate(self) -> None:
         """Bring the tables to the newest version; nothing to do is fine."""
-        from alembic import command
-        from alembic.config import Config
-
-        config = Config()
-        config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
-        self._make_folder()
-        with _told(), self._engine.begin() as connection:
-            _alone(connection)
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+        self.database.migrate()
 
     def check(self) -> None:
         """Raise StoreError unless the database answers and has our tables."""
-        with _told(), self._engine.connect() as connection:
-            connection.execute(select(appeals.c.number).limit(1))
+        self.database.check()
 
     def find(self, id: str) -> StoredAnswer | None:
         """The first answer stored under an id."""
-        with _told(), self._engine.connect() as connection:
-            return _find(connection, id)
+        return self.find_many([id]).get(id)
+
+    def find_many(self, ids: Sequence[str]) -> dict[str, StoredAnswer]:
+        """The first answers stored under the ids; an id without one is left out."""
+        with self.database.connect() as connection:
+            return _find(connection, ids)
 
     def add(self, appeal: NewAppeal) -> tuple[StoredAnswer, bool]:
         """Store an appeal with its answer, both or neither; (what is stored, whether we stored it).
 
         When the id is taken, what was stored first is returned: the caller compares the hashes.
         """
-        try:
-            with _told(), self._engine.begin() as connection:
-                _insert(connection, appeal)
-        except _IdTaken:
-            stored = self.find(appeal.id)
-            if stored is None:  # the other writer's row must be there: the constraint saw it
-                raise StoreError(f"appeal {appeal.id!r} was refused as a double but cannot be read") from None
-            return stored, False
-        return StoredAnswer(appeal.id, appeal.body_sha256, appeal.answer), True
+        [result] = self.add_many([appeal])
+        return result
+
+    def add_many(self, new: Sequence[NewAppeal]) -> list[tuple[StoredAnswer, bool]]:
+        """Store appeals with their answers in one transaction; per appeal what `add` returns, in order.
+
+        All new ones are stored, or none when it raises; of appeals with the same id the first is
+        stored. Raises RowRefused when the database refuses one of them.
+        """
+        if not new:
+            return []
+        firsts: dict[str, NewAppeal] = {}
+        for appeal in new:
+            firsts.setdefault(appeal.id, appeal)
+        with self.database.begin() as connection:
+            numbers = _insert_appeals(connection, firsts)
+            _insert_answers(connection, firsts, numbers)
+            _insert_originals(connection, firsts, numbers)
+            _enter_queues(connection, firsts, numbers)
+            earlier = _find(connection, [id for id in firsts if id not in numbers])
+        return [_result(appeal, firsts, numbers, earlier) for appeal in new]
 
     def close(self) -> None:
         """Give back all connections."""
-        self._engine.dispose()
-
-    def _make_folder(self) -> None:
-        path = self._engine.url.database
-        if self._engine.url.get_backend_name() == "sqlite" and path and path != ":memory:":
-            try:
-                Path(path).parent.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise StoreError(f"expected a folder for the database at {path}, got: {error}") from error
+        self.database.close()
 
 
-class _IdTaken(Exception):
-    """The unique constraint on the appeal's id refused a row."""
+def _insert_appeals(connection: Connection, firsts: dict[str, NewAppeal]) -> dict[str, int]:
+    """Numbers of those whose id was free. Sorted: two replicas take row locks in the same order."""
+    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+    statement = dialect.insert(appeals).on_conflict_do_nothing(index_elements=[appeals.c.id])
+    rows = [_appeal_row(firsts[id]) for id in sorted(firsts)]
+    made = connection.execute(statement.returning(appeals.c.id, appeals.c.number), rows)
+    return {row.id: row.number for row in made}
 
 
-def _insert(connection: Connection, appeal: NewAppeal) -> None:
-    row = {
+def _insert_answers(connection: Connection, firsts: dict[str, NewAppeal], numbers: dict[str, int]) -> None:
+    if numbers:
+        rows = [_answer_row(number, firsts[id]) for id, number in numbers.items()]
+        connection.execute(insert(answers), rows)
+
+
+def _insert_originals(connection: Connection, firsts: dict[str, NewAppeal], numbers: dict[str, int]) -> None:
+    sealed = [(number, original) for id, number in numbers.items() if (original := firsts[id].original)]
+    if sealed:
+        rows = [
+            {"appeal_number": number, "key_id": original.key_id, "sealed": original.body}
+            for number, original in sealed
+        ]
+        connection.execute(insert(appeal_originals), rows)
+
+
+def _enter_queues(connection: Connection, firsts: dict[str, NewAppeal], numbers: dict[str, int]) -> None:
+    new = [(number, firsts[id]) for id, number in numbers.items()]
+    enter(connection, [_entering(number, appeal) for number, appeal in new])
+    vectors: dict[str, dict[int, bytes]] = {}
+    for number, appeal in new:
+        if appeal.embedding:
+            vectors.setdefault(appeal.model_version, {})[number] = appeal.embedding
+    for model_version, found in vectors.items():
+        add_embeddings(connection, model_version, found)
+
+
+def _entering(number: int, appeal: NewAppeal) -> Entering:
+    return Entering(
+        number=number,
+        id=appeal.id,
+        place=appeal.place,
+        received_at=appeal.received_at,
+        stored_at=appeal.answered_at,
+        action=appeal.action,
+        urgency=appeal.urgency,
+        answers=(read_answer(appeal.answer),),
+    )
+
+
+def _result(
+    appeal: NewAppeal,
+    firsts: dict[str, NewAppeal],
+    numbers: dict[str, int],
+    earlier: dict[str, StoredAnswer],
+) -> tuple[StoredAnswer, bool]:
+    if appeal.id in numbers:
+        first = firsts[appeal.id]
+        return StoredAnswer(first.id, first.body_sha256, first.answer, first.taken_by), appeal is first
+    if appeal.id not in earlier:  # the other writer's row must be there: the constraint saw it
+        raise StoreError(f"appeal {appeal.id!r} was refused as a double but cannot be read")
+    return earlier[appeal.id], False
+
+
+def _appeal_row(appeal: NewAppeal) -> dict[str, Any]:
+    return {
         "id": appeal.id,
         "body_sha256": appeal.body_sha256,
         "text": appeal.text,
         **asdict(appeal.place),
+        "taken_by": appeal.taken_by,
         "channel": appeal.channel,
         "declared_type": appeal.declared_type,
         "received_at": appeal.received_at,
         "stored_at": appeal.answered_at,
     }
-    try:
-        number = connection.execute(insert(appeals).values(row).returning(appeals.c.number)).scalar_one()
-    except IntegrityError as error:
-        raise _IdTaken from error
-    connection.execute(insert(answers).values(_answer_row(number, appeal)))
 
 
 def _answer_row(number: int, appeal: NewAppeal) -> dict[str, Any]:
@@ -153,68 +210,15 @@ def _answer_row(number: int, appeal: NewAppeal) -> dict[str, Any]:
     }
 
 
-def _find(connection: Connection, id: str) -> StoredAnswer | None:
+def _find(connection: Connection, ids: Sequence[str]) -> dict[str, StoredAnswer]:
     query = (
-        select(appeals.c.id, appeals.c.body_sha256, answers.c.body)
+        select(appeals.c.id, appeals.c.body_sha256, appeals.c.taken_by, answers.c.body)
         .join_from(appeals, answers)
-        .where(appeals.c.id == id)
-        .order_by(answers.c.number)
-        .limit(1)
+        .order_by(answers.c.number.desc())  # of several answers, the first one is kept last
     )
-    row: RowMapping | None = connection.execute(query).mappings().first()
-    return None if row is None else StoredAnswer(row["id"], row["body_sha256"], row["body"])
-
-
-@contextmanager
-def _told() -> Iterator[None]:
-    """Tell what went wrong in the database as a StoreError, without the statement's values."""
-    try:
-        yield
-    except SQLAlchemyError as error:
-        cause = str(getattr(error, "orig", None) or error).splitlines()[0]
-        raise StoreError(f"the database does not answer as expected: {cause[:300]}") from error
-
-
-def _database_url(url: str) -> URL:
-    try:
-        parsed = make_url(url)
-    except ArgumentError as error:
-        raise StoreError(
-            "expected a database URL like sqlite:///var/jiesu.db or postgresql://user:password@host/name, "
-            "got one that cannot be read"
-        ) from error
-    if parsed.drivername in ("postgres", "postgresql"):
-        return parsed.set(drivername="postgresql+psycopg")
-    return parsed
-
-
-def _engine(url: URL) -> Engine:
-    try:
-        engine = create_engine(url, pool_pre_ping=url.get_backend_name() != "sqlite", hide_parameters=True)
-    except (ModuleNotFoundError, NoSuchModuleError, ArgumentError) as error:
-        raise StoreError(
-            f"expected the driver for {url.drivername} to be installed, got: {error}; "
-            "install it (PostgreSQL: pip install 'psycopg[binary]')"
-        ) from error
-    if url.get_backend_name() == "sqlite":
-        event.listen(engine, "connect", _set_up_sqlite)
-    return engine
-
-
-def _set_up_sqlite(connection: Any, _record: object) -> None:
-    """A commit is on disk before it returns (synchronous=FULL); readers never wait (WAL)."""
-    cursor = connection.cursor()
-    cursor.execute(f"PRAGMA busy_timeout={BUSY_MS}")
-    cursor.execute("PRAGMA journal_mode=WAL")
-    cursor.execute("PRAGMA synchronous=FULL")
-    cursor.execute("PRAGMA foreign_keys=ON")
-    cursor.close()
-
-
-def _alone(connection: Connection) -> None:
-    """Hold off other processes that migrate at the same moment."""
-    if connection.dialect.name == "postgresql":
-        key = int.from_bytes(hashlib.sha256(b"jiesu migrate").digest()[:4], "big")
-        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": key})
-    elif connection.dialect.name == "sqlite":
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
+    found: dict[str, StoredAnswer] = {}
+    for start in range(0, len(ids), IDS_AT_ONCE):
+        some = ids[start : start + IDS_AT_ONCE]
+        for row in connection.execute(query.where(appeals.c.id.in_(some))):
+            found[row.id] = StoredAnswer(row.id, row.body_sha256, row.body, row.taken_by)
+    return found

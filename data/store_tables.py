@@ -13,6 +13,7 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     String,
     Table,
@@ -21,7 +22,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-__all__ = ["METADATA", "UtcTime", "answers", "appeals"]
+__all__ = ["METADATA", "UtcTime", "answers", "appeals", "write_proofs"]
 
 # Named constraints: a later migration can only drop what has a name on every database.
 METADATA = MetaData(
@@ -54,6 +55,7 @@ appeals = Table(
     Column("number", Number, primary_key=True, autoincrement=True),
     Column("id", String(128), nullable=False),
     Column("body_sha256", String(64), nullable=False),
+    Column("taken_by", String(64), nullable=False, server_default=""),  # the client whose key sent it
     Column("text", Text, nullable=False),  # prepared: cleaned, personal data masked
     Column("city", String(64), nullable=False),
     Column("district", String(64), nullable=False),
@@ -81,4 +83,12 @@ answers = Table(
     Column("answered_at", UtcTime, nullable=False),
     UniqueConstraint("appeal_number", "model_version"),
     Index(None, "action", "urgency"),
+)
+
+# Empty but for a moment: a row is written and deleted to see whether the disk takes one (see Database.prove).
+write_proofs = Table(
+    "write_proofs",
+    METADATA,
+    Column("number", Number, primary_key=True, autoincrement=True),
+    Column("body", LargeBinary, nullable=False),
 )

@@ -1,12 +1,13 @@
-"""Measure models: `python -m evaluation report MODEL DATA` and `python -m evaluation compare A B DATA`."""
+"""Measure models (`report`, `compare`), the service that runs them (`speed`), what it meets (`drift`) and
+the labels of its reviewers (`agreement`, `label-errors`)."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -15,15 +16,19 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from classifier.errors import ClassifierError
 from classifier.predictor import Predictor
 from data.errors import DataError
-from data.scheme import Scheme
+from data.scheme import Scheme, default_scheme
 from evaluation import scoring
 from evaluation.bootstrap import RESAMPLES
 from evaluation.comparison import Comparison, HeadComparison, compare
-from evaluation.console import comparison_table, report_table, urgency_table
+from evaluation.console import comparison_table, pairs_table, report_table, urgency_table
 from evaluation.errors import EvaluationError
 from evaluation.report import build_report, parts_of
 from evaluation.rows import LabelledRows, load_rows
+from evaluation.speed import needs
 from evaluation.writing import write_report
+
+if TYPE_CHECKING:
+    from evaluation.speed.run import Result  # at run time only once its packages are known to be there
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 
@@ -110,6 +115,180 @@ def compare_command(
             answers_b = scoring.answer(second, labelled.rows, second_part, advance)
             made = compare(labelled.rows, answers_a, answers_b, first.scheme, head or (), resamples)
     _print_comparison(made, as_json)
+
+
+@app.command("speed")
+def speed_command(
+    model: Annotated[str, typer.Argument(help="Model folder, or 'shipped'.")] = "shipped",
+    only: Annotated[
+        list[str] | None,
+        typer.Option("--only", help="Servers by name or kind: ours, plain, batching; comma or repeated."),
+    ] = None,
+    mix: Annotated[
+        str, typer.Option("--mix", help="Lengths of the texts: hotline, board or short.")
+    ] = "hotline",
+    seconds: Annotated[float, typer.Option("--seconds", min=0.5, help="Length of one stage.")] = 10.0,
+    rounds: Annotated[int, typer.Option("--rounds", min=1, help="Rounds; medians are shown.")] = 1,
+    rates: Annotated[
+        str, typer.Option("--rates", help="Texts a second to time all servers at: 20,100; default: chosen.")
+    ] = "",
+    bound: Annotated[
+        float, typer.Option("--bound-ms", min=1, help="p99 allowed at the highest sustained rate.")
+    ] = 200.0,
+    in_flight: Annotated[
+        int, typer.Option("--in-flight", min=1, help="Texts under way at saturation.")
+    ] = 64,
+    steps: Annotated[int, typer.Option("--steps", min=0, help="Steps of the search for that rate.")] = 5,
+    arrivals: Annotated[
+        Literal["poisson", "constant"], typer.Option("--arrivals", help="How requests of a rate are spaced.")
+    ] = "poisson",
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Labelled file for accuracy; default: the sample corpus.")
+    ] = None,
+    mapping: MappingOption = None,
+    folds: Folds = None,
+    accuracy: Annotated[
+        bool, typer.Option("--accuracy/--no-accuracy", help="Compare accuracy with 32-bit floats.")
+    ] = True,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="One second a stage, one step: shows that all runs, not how fast.")
+    ] = False,
+    out: Annotated[Path, typer.Option("--out", help="Folder for speed.md and speed.json.")] = Path(
+        "reports/speed"
+    ),
+) -> None:
+    """Time the service beside the plain way and published inference servers with the same weights.
+
+    Every server runs alone and is driven from another process in open loop; about ten minutes a round.
+    Our service takes its JIESU_* settings from the environment. Needs jiesu[speed].
+
+    Example: python -m evaluation speed shipped --seconds 30 --rounds 3 --out reports/speed
+    """
+    with _problems_told():
+        needs.require()
+        from evaluation.speed import run, tables, texts, trial
+
+        effort = trial.Effort(seconds, min(3.0, seconds), in_flight, bound / 1000, steps, arrivals)
+        plan = run.plan(run.commas(only), mix, effort, rounds, run.commas([rates]), quick)
+        predictor = scoring.load_model(model)
+        labelled = _rows(data or texts.SAMPLES, mapping, None, predictor, folds) if accuracy else None
+        labelled = run.shortened(labelled) if labelled and quick else labelled
+        with _stages() as stage:
+            result = run.measure(predictor, plan, labelled, stage)
+        files = tables.write(result, out)
+    _print_speed(result, files)
+
+
+@app.command("drift")
+def drift_command(
+    model: Annotated[str, typer.Argument(help="Model folder, or 'shipped'.")],
+    base: Annotated[Path, typer.Argument(help="What it was trained on, or any earlier appeals.")],
+    recent: Annotated[Path, typer.Argument(help="Recent appeals; labels of reviewers count as corrections.")],
+    mapping: Annotated[
+        str | None, typer.Option("--mapping", help="Mapping of BASE: a file, or a shipped name.")
+    ] = None,
+    recent_mapping: Annotated[
+        str | None, typer.Option("--recent-mapping", help="Mapping of RECENT; default: none.")
+    ] = None,
+    scheme: SchemeOption = None,
+    since: Annotated[str, typer.Option("--since", help="RECENT only from this day on: 2031-05-05")] = "",
+    most: Annotated[int, typer.Option("--most", min=50, help="Appeals of each file looked at.")] = 3000,
+    out: Annotated[
+        Path, typer.Option("--out", help="Folder for drift.html, drift.md, drift.json.")
+    ] = Path("reports/drift"),
+) -> None:
+    """Compare recent appeals with those a model was trained on, and say what to do.
+
+    Example: python -m evaluation drift shipped base.csv week.csv --out reports/drift
+    """
+    with _problems_told():
+        from evaluation.drift import DriftLimits, drift
+        from evaluation.drift_writing import write_drift
+
+        predictor = scoring.load_model(model)
+        before = _rows(base, mapping, scheme, predictor, None).rows
+        after = _rows(recent, recent_mapping, scheme, predictor, None).rows
+        after = tuple(row for row in after if row.date >= since)
+        with _stages() as stage:
+            made = drift(predictor, before, after, DriftLimits(most=most), stage, (base.name, recent.name))
+        files = write_drift(made, out)
+    console = _console()
+    for line in (*(f"  {shift.told}" for shift in made.mattering), *made.notes):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    written = f"written: {', '.join(map(str, files.values()))}"
+    console.print(written, markup=False, highlight=False, soft_wrap=True)
+    console.print(made.sentence, style="bold", markup=False, highlight=False, soft_wrap=True)
+
+
+@app.command("agreement")
+def agreement_command(
+    data: Annotated[Path, typer.Argument(help="Table with the columns appeal, reviewer, head, code.")],
+    scheme: Annotated[
+        Path | None, typer.Option("--scheme", help="Label scheme of the labels; default: the shipped one.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")] = False,
+) -> None:
+    """How far reviewers agree: Krippendorff's alpha per head and pair, and what they confuse.
+
+    Example: python -m evaluation agreement labels.csv
+    """
+    with _problems_told():
+        from evaluation import agreement
+
+        read_by = Scheme.load(scheme) if scheme else default_scheme()
+        found = agreement.agreement(agreement.read_judged(data), read_by)
+    if as_json:
+        typer.echo(json.dumps([one.to_json() for one in found], ensure_ascii=False, indent=1))
+        return
+    console = _console()
+    for one in found:
+        console.print(pairs_table(one))
+    for one in found:
+        console.print(agreement.verdict(one), markup=False, highlight=False, soft_wrap=True)
+
+
+@app.command("label-errors")
+def label_errors_command(
+    model: Annotated[str, typer.Argument(help="Model folder that was not trained on DATA, or 'shipped'.")],
+    data: Data,
+    mapping: MappingOption = None,
+    scheme: SchemeOption = None,
+    head: Heads = None,
+    most: Annotated[int, typer.Option("--most", min=0, help="The worst of each head; 0: all.")] = 200,
+    out: Annotated[Path, typer.Option("--out", help="CSV: id, head, given, said and probabilities.")] = Path(
+        "reports/label-errors.csv"
+    ),
+) -> None:
+    """Find labels that are probably wrong (confident learning), for people to look at.
+
+    Example: python -m evaluation label-errors runs/default/model labels.csv --out suspects.csv
+    """
+    with _problems_told():
+        from evaluation import label_errors
+
+        predictor = scoring.load_model(model)
+        rows = _rows(data, mapping, scheme, predictor, None).rows
+        with _stages() as stage:
+            advance = stage("answering", len(rows))
+            answers = scoring.answer(predictor, rows, predictor.default_part, advance)
+        chosen = scoring.chosen_heads(rows, predictor.heads, head or ())
+        found = [one for name in chosen for one in label_errors.suspects(rows, answers, name, most)]
+        label_errors.write_suspects(found, out)
+    typer.echo(f"{len(found)} labels are probably wrong; written: {out}")
+
+
+def _print_speed(result: Result, files: Mapping[str, Path]) -> None:
+    from evaluation.speed import tables
+
+    console = _console()
+    for line in (*result.circumstances, ""):
+        console.print(line, markup=False, highlight=False)
+    for grid in tables.grids(result):
+        console.print(tables.rich_table(grid))
+        for note in (*grid.notes, ""):
+            console.print(note, markup=False, highlight=False, soft_wrap=True)
+    for line in (*tables.words(result), f"written: {', '.join(map(str, files.values()))}"):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _print_comparison(made: Comparison, as_json: bool) -> None:

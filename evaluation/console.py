@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from rich.table import Table
 
@@ -11,7 +12,10 @@ from evaluation.comparison import Comparison, HeadComparison
 from evaluation.report import HeadReport, Report
 from evaluation.writing import percent
 
-__all__ = ["comparison_table", "report_table", "urgency_table"]
+if TYPE_CHECKING:
+    from evaluation.agreement import HeadAgreement  # its package is slow to load and seldom needed
+
+__all__ = ["comparison_table", "pairs_table", "report_table", "urgency_table"]
 
 
 def report_table(report: Report) -> Table:
@@ -49,6 +53,18 @@ def urgency_table(report: Report) -> Table | None:
         table.add_column(name, justify="right")
     for one in found:
         table.add_row(one.part, str(one.urgent_n), *(percent(one.urgent.get(key), key) for key in shown))
+    return table
+
+
+def pairs_table(one: HeadAgreement) -> Table:
+    """Every pair of reviewers on one head, those with the most appeals first."""
+    table = Table(title=f"{one.head}: agreement of pairs ({one.level})", title_justify="left")
+    table.add_column("reviewers", overflow="fold")
+    for name in ("appeals", "same label", "alpha"):
+        table.add_column(name, justify="right")
+    for pair in one.pairs:
+        alpha = "–" if pair.alpha is None else f"{pair.alpha:.2f}"
+        table.add_row(" · ".join(pair.reviewers), str(pair.appeals), f"{100 * pair.same:.1f} %", alpha)
     return table
 
 

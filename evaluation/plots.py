@@ -7,7 +7,7 @@ labels that need it are drawn as their number in the report's table, never as em
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -21,7 +21,9 @@ from evaluation.metrics import Bin, ClassFigures, Curve
 from evaluation.slices import Slice
 
 __all__ = [
+    "Change",
     "Named",
+    "change_plot",
     "cjk_font",
     "class_plot",
     "plot_labels",
@@ -29,6 +31,7 @@ __all__ = [
     "reliability_plot",
     "risk_coverage_plot",
     "slice_plot",
+    "week_plot",
 ]  # fmt: skip
 
 _CJK_FONTS = (
@@ -47,6 +50,15 @@ class Named:
 
     name: str
     curve: Curve
+
+
+@dataclass(frozen=True)
+class Change:
+    """A share (0 to 1) before and after, with its name."""
+
+    name: str
+    before: float
+    after: float
 
 
 @cache
@@ -139,6 +151,36 @@ def slice_plot(parts: Sequence[Slice], title: str) -> bytes:
         axes.tick_params(axis="y", labelsize=7)
         axes.set_xlim(max(0.0, min(one.low for one in parts) - 0.05), 1.0)
         return _png(canvas)
+
+
+def change_plot(changes: Sequence[Change], title: str) -> bytes:
+    """A line from the share before (hollow) to the one after (filled), one row each, in percent."""
+    with rc_context(_font_settings()):
+        canvas, axes = _canvas(title, "percent of appeals", "", height=1.0 + 0.24 * len(changes))
+        places = list(range(len(changes), 0, -1))
+        before = [100 * one.before for one in changes]
+        after = [100 * one.after for one in changes]
+        axes.hlines(places, before, after, color=_LINES[0], linewidth=1.2)
+        axes.plot(before, places, "o", markerfacecolor="white", color=_LINES[0], markersize=5, label="base")
+        axes.plot(after, places, "o", color=_LINES[0], markersize=5, label="recent")
+        axes.set_yticks(places, plot_labels([one.name for one in changes], cjk_font()))
+        axes.tick_params(axis="y", labelsize=7)
+        axes.set_xlim(left=0)
+        axes.legend(frameon=False, fontsize=7)
+        return _png(canvas)
+
+
+def week_plot(weeks: Sequence[str], lines: Mapping[str, Sequence[float | None]], title: str) -> bytes:
+    """Shares (0 to 1) week by week; a week without a value leaves a gap."""
+    canvas, axes = _canvas(title, "", "percent")
+    for line, (name, values) in zip(_LINES, lines.items(), strict=False):
+        points = [float("nan") if value is None else 100 * value for value in values]
+        axes.plot(range(len(weeks)), points, color=line, marker="o", markersize=3, linewidth=1.2, label=name)
+    step = max(1, len(weeks) // 8)
+    axes.set_xticks(range(0, len(weeks), step), list(weeks)[::step], rotation=30)
+    axes.set_ylim(0, 101)
+    axes.legend(frameon=False, fontsize=7)
+    return _png(canvas)
 
 
 def _canvas(title: str, x: str, y: str, height: float = 3.4) -> tuple[Canvas, Axes]:

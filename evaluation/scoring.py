@@ -13,6 +13,7 @@ from classifier.predictor import Prediction, Predictor
 from classifier.registry import shipped_model
 from data.appeals import Row
 from data.cleaning import prepare
+from data.progress import Progress as Shown
 from data.scheme import Head, Scheme
 from evaluation import metrics
 from evaluation.bootstrap import Figure, Resampling, Steps, figure, resampled_macro_f1
@@ -21,7 +22,8 @@ from evaluation.labels import Bools, Floats, Ints, LabelSet, LabelSpace, label_s
 
 __all__ = [
     "AUTOMATIC", "Answers", "Progress", "Scored", "Stage", "Threshold", "answer", "calibratable",
-    "chosen_heads", "figures", "load_model", "score_head", "silent", "urgent_figures", "urgent_or_rest",
+    "chosen_heads", "figures", "load_model", "score_head", "silent", "staged", "urgent_figures",
+    "urgent_or_rest",
 ]  # fmt: skip
 
 Progress = Callable[[int], None]  # called with how much was done since the last call
@@ -118,6 +120,21 @@ class Scored:
 def silent(name: str, total: int) -> Progress:
     """The stage that shows nothing."""
     return lambda done: None
+
+
+def staged(show: Shown) -> Stage:
+    """A stage that tells a function of data.progress how far it is."""
+
+    def begin(name: str, total: int) -> Progress:
+        done = [0]
+
+        def advance(more: int) -> None:
+            done[0] += more
+            show(name, done[0], total)
+
+        return advance
+
+    return begin
 
 
 # -- a model's answers -----------------------------------------------------------------------------

@@ -8,15 +8,16 @@ Both are plain functions without I/O. Spans leave this module as offsets into th
 
 from __future__ import annotations
 
-import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 
-from classifier.predictor import Prediction
+from classifier.predictor import Prediction, Tokens
 from data.appeals import Place
 from data.cleaning import Prepared, prepare
 from serving.decision import Decision, decide
-from serving.dispatch import TierChoice, UnitAnswer, accused_units, find_tier, find_unit
+from serving.dispatch import TierChoice, UnitAnswer, find_tier, find_unit
 from serving.messages import (
     Answer,
     Choice,
@@ -33,13 +34,11 @@ from serving.messages import (
     UrgencyOut,
 )
 from serving.models import Model
-from serving.urgency import DEFAULT_THRESHOLDS, LEVELS, Trigger, UrgencyAnswer, assess
+from serving.urgency import LEVELS, Trigger, UrgencyAnswer, assess
 
-__all__ = ["Asked", "Understood", "respond", "understand"]
+__all__ = ["Asked", "Understood", "answer_one", "respond", "understand"]
 
 URGENT_RANK = 2  # 紧急: rules call half of all nuisance 较急, a lane for that would be no lane
-NO_NUMBER = re.compile(r"[\d一二两三四五六七八九十百千万几数好多上半]{13,}")
-BLANK = "□"
 ALTERNATIVES = 4  # further labels told beside the first one
 KNOWN_HEADS = frozenset({"category", "appeal_type", "urgency", "tier", "unit"})  # the rest goes to `extra`
 
@@ -58,38 +57,37 @@ class Asked:
 
 @dataclass(frozen=True)
 class Understood:
-    """An appeal, prepared; `urgent` when a rule raised it: it goes before the others."""
+    """An appeal, prepared: what the rules say, and the text as the model's encoder sees it.
+
+    The rules are read once and serve both the queue and the answer; so is the text tokenised.
+    """
 
     asked: Asked
     prepared: Prepared
-    urgent: bool
+    rules: UrgencyAnswer
+    tokens: Tokens | None = None
+
+    @property
+    def urgent(self) -> bool:
+        """Whether a rule raised it: then it goes before the others."""
+        return LEVELS.index(self.rules.level) >= URGENT_RANK or bool(self.rules.transfer)
 
 
-def understand(asked: Asked) -> Understood:
-    """Prepare the text and read the urgency rules; linear in the text's length."""
+def understand(asked: Asked, model: Model | None = None) -> Understood:
+    """Prepare the text, read the urgency rules, tokenise it for the model; linear in the text's length."""
     prepared = prepare(asked.text, asked.title)
-    by_rules = assess(readable(prepared.text))
-    urgent = LEVELS.index(by_rules.level) >= URGENT_RANK or bool(by_rules.transfer)
-    return Understood(asked, prepared, urgent)
-
-
-def readable(text: str) -> str:
-    """The text for the rules, of equal length: runs of numerals that are no number are blanked.
-
-    The rules' patterns for counts (几百户, 第三次) take time cubic in the length of such a run: without
-    this, one text of 4,000 digits holds a processor for minutes.
-    """
-    return NO_NUMBER.sub(lambda run: BLANK * len(run.group()), text)
+    tokens = model.predictor.tokenise(prepared.text) if model else None
+    return Understood(asked, prepared, assess(prepared.text), tokens)
 
 
 def respond(model: Model, understood: Understood, prediction: Prediction) -> Answer:
     """Assess urgency, find unit and tier, decide; the answer in the API's words."""
     found = Found(model, understood.prepared, prediction)
-    urgency = _assess(found)
+    urgency = _assess(found, understood.rules)
     unit = _find_unit(found, understood.asked, urgency)
     tier = find_tier(model.scheme, unit.lead, found.shares("tier"), found.best("category"))
     decision = _decide(found, understood.asked, urgency, unit)
-    return Answer.model_construct(
+    return Answer(
         id=understood.asked.id,
         received_at=understood.asked.received_at,
         category=found.told("category"),
@@ -107,8 +105,8 @@ def respond(model: Model, understood: Understood, prediction: Prediction) -> Ans
 
 def answer_one(model: Model, asked: Asked) -> Answer:
     """One answer without a server: understand, ask the model, respond."""
-    understood = understand(asked)
-    (prediction,) = model.predict([understood.prepared.text])
+    understood = understand(asked, model)
+    (prediction,) = model.predict([understood.prepared.text], [understood.tokens])
     return respond(model, understood, prediction)
 
 
@@ -120,10 +118,14 @@ class Found:
     prepared: Prepared
     prediction: Prediction
 
-    @property
+    @cached_property
     def names(self) -> frozenset[str]:
         """Heads that the model answered."""
         return frozenset(self.prediction.probabilities)
+
+    @cached_property
+    def _first(self) -> Mapping[str, Sequence[tuple[str, float]]]:
+        return {head: self.prediction.top(head, 1 + ALTERNATIVES) for head in self.names}
 
     def shares(self, head: str) -> dict[str, float]:
         """Label → probability; empty without the head."""
@@ -131,55 +133,65 @@ class Found:
 
     def best(self, head: str) -> str:
         """The most probable label's code; "" without the head."""
-        return self.prediction.top(head, 1)[0][0] if head in self.names else ""
-
-    def choices(self, head: str, number: int) -> list[Choice]:
-        """The most probable labels with their names."""
-        return [self._choice(head, code, share) for code, share in self.prediction.top(head, number)]
+        return self._first[head][0][0] if head in self.names else ""
 
     def told(self, head: str) -> HeadAnswer | None:
         """The head's answer in the API's words."""
-        if head not in self.names:
-            return None
-        first, *others = self.choices(head, 1 + ALTERNATIVES)
-        return HeadAnswer.model_construct(**dict(first), alternatives=others, evidence=self.evidence(head))
+        if head not in self._told:
+            self._told[head] = self._tell(head) if head in self.names else None
+        return self._told[head]
+
+    @cached_property
+    def _told(self) -> dict[str, HeadAnswer | None]:
+        return {}
+
+    def _tell(self, head: str) -> HeadAnswer:
+        paths = self.model.paths[head]
+        first, *others = (
+            {"code": code, "name": paths[code][-1], "path": paths[code], "probability": _share(share)}
+            for code, share in self._first[head]
+        )
+        # One call for the answer and all that hangs on it: made one by one they cost four times as much.
+        return HeadAnswer.model_validate({**first, "alternatives": others, "evidence": self.evidence(head)})
 
     def evidence(self, head: str) -> list[Span]:
         """What spoke for the head's answer, in the text as it was sent; the title's part is left out."""
         spans = self.prediction.evidence.get(head, ())
         told = [(*self.prepared.original_span(span.start, span.end), span.weight) for span in spans]
         return [
-            Span.model_construct(start=start, end=end, weight=round(float(weight), 4))
+            Span(start=start, end=end, weight=round(float(weight), 4))
             for start, end, weight in sorted(told)
             if start >= 0
         ]
 
-    def _choice(self, head: str, code: str, share: float) -> Choice:
-        path = self.model.paths[head][code]
-        return Choice.model_construct(code=code, name=path[-1], path=list(path), probability=_share(share))
 
-
-def _assess(found: Found) -> UrgencyAnswer:
+def _assess(found: Found, rules: UrgencyAnswer) -> UrgencyAnswer:
     """Rules and model; without an urgency head the rules alone, on the default levels."""
-    text, head = readable(found.prepared.text), found.model.predictor.heads.get("urgency")
+    head = found.model.predictor.heads.get("urgency")
     if head is None:
-        return assess(text)
-    spoke = [(span.start, span.end) for span in found.prediction.evidence.get("urgency", ())]
-    cuts = {**DEFAULT_THRESHOLDS, **found.model.urgency_cuts}
-    return assess(text, found.shares("urgency"), evidence=spoke, thresholds=cuts, levels=head.codes)
+        return rules
+    return assess(
+        found.prepared.text,
+        found.shares("urgency"),
+        evidence=[(span.start, span.end) for span in found.prediction.evidence.get("urgency", ())],
+        thresholds=found.model.urgency_cuts,
+        levels=head.codes,
+        rules=rules,
+    )
 
 
 def _find_unit(found: Found, asked: Asked, urgency: UrgencyAnswer) -> UnitAnswer:
-    scheme = found.model.scheme
+    model, probs = found.model, found.shares("unit")
     return find_unit(
-        scheme,
-        found.model.table,
+        model.scheme,
+        model.table,
         found.best("category"),
         asked.place,
         found.best("tier"),
-        found.shares("unit"),
-        accused=accused_units(scheme, found.prepared.text),
+        probs,
+        accused=model.spoken.accused(found.prepared.text),
         urgency=urgency.level,
+        rescue=model.emergency.called_out(urgency, model.top_level, probs),
     )
 
 
@@ -200,7 +212,7 @@ def _decide(found: Found, asked: Asked, urgency: UrgencyAnswer, unit: UnitAnswer
 
 def _urgency(found: Found, urgency: UrgencyAnswer) -> UrgencyOut:
     triggers = [_trigger(found, trigger) for trigger in urgency.triggers]
-    return UrgencyOut.model_construct(
+    return UrgencyOut(
         level=urgency.level,
         probability=_share(urgency.probability),
         triggers=triggers,
@@ -211,7 +223,7 @@ def _urgency(found: Found, urgency: UrgencyAnswer) -> UrgencyOut:
 def _trigger(found: Found, trigger: Trigger) -> TriggerOut:
     start, end = found.prepared.original_span(trigger.start, trigger.end)
     in_title = start < 0
-    return TriggerOut.model_construct(
+    return TriggerOut(
         kind=trigger.kind,
         name=trigger.name,
         start=None if in_title else start,
@@ -229,8 +241,9 @@ def _tier(found: Found, tier: TierChoice) -> TierAnswer | None:
     if told is None or not tier.tier:
         return None
     name = found.model.scheme.tiers[tier.tier].name
-    others = [choice for choice in found.choices("tier", 1 + ALTERNATIVES) if choice.code != tier.tier]
-    return TierAnswer.model_construct(
+    first = Choice(code=told.code, name=told.name, path=told.path, probability=told.probability)
+    others = [choice for choice in (first, *told.alternatives) if choice.code != tier.tier]
+    return TierAnswer(
         code=tier.tier,
         name=name,
         path=[name],
@@ -244,7 +257,7 @@ def _tier(found: Found, tier: TierChoice) -> TierAnswer | None:
 def _unit(found: Found, unit: UnitAnswer) -> UnitAnswerOut | None:
     if not unit.lead:
         return None
-    return UnitAnswerOut.model_construct(
+    return UnitAnswerOut(
         lead=_named(found.model, unit.lead),
         co_units=[_named(found.model, code) for code in unit.co_units],
         alternatives=_other_units(found, unit),
@@ -256,18 +269,18 @@ def _unit(found: Found, unit: UnitAnswer) -> UnitAnswerOut | None:
 
 def _other_units(found: Found, unit: UnitAnswer) -> list[UnitChoice]:
     return [
-        UnitChoice.model_construct(**dict(_named(found.model, code)), probability=_share(share))
+        UnitChoice(code=code, name=_named(found.model, code).name, probability=_share(share))
         for code, share in unit.alternatives
     ]
 
 
 def _named(model: Model, code: str) -> UnitOut:
     unit = model.scheme.units.get(code)
-    return UnitOut.model_construct(code=code, name=unit.name if unit else code)
+    return UnitOut(code=code, name=unit.name if unit else code)
 
 
 def _decision(decision: Decision) -> DecisionOut:
-    return DecisionOut.model_construct(
+    return DecisionOut(
         action=decision.action,
         reasons=[ReasonOut(code=reason.code, text=reason.text) for reason in decision.reasons],
         respond_by=decision.respond_by,
@@ -279,4 +292,4 @@ def _decision(decision: Decision) -> DecisionOut:
 
 def _share(value: float) -> float:
     """A probability as told: four digits, within [0, 1] whatever float32 made of it."""
-    return round(min(1.0, max(0.0, float(value))), 4)
+    return round(value if 0.0 <= value <= 1.0 else min(1.0, max(0.0, value)), 4)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import logging
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import orjson
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse
@@ -20,18 +19,21 @@ from serving.errors import (
     ServingError,
     UnknownPath,
     WrongMethod,
-    problem_body,
-    status_of,
+    problem_response,
 )
 from serving.faults import faults_of
-from serving.logs import log
 from serving.metrics import Metrics
 from serving.models import Model, load_model
 from serving.observed import Observed
 from serving.requests import CLIENT_CLOSED
-from serving.routes import appeals, health, model
+from serving.routes import appeals, bulk, health, model, session
+from serving.security.gate import Gate
+from serving.security.guard import LOGIN_PAGE, Guard, declared_routes
+from serving.security.headers import security_headers
+from serving.security.roles import needs, public
 from serving.service import Service
 from serving.settings import Settings
+from serving.tracing import Tracing
 
 __all__ = ["create_app"]
 
@@ -51,35 +53,47 @@ def create_app(settings: Settings, load: Callable[[Settings], Model] = load_mode
         docs_url=None,  # both pages load scripts from elsewhere, which a closed network and our CSP refuse
         redoc_url=None,
         redirect_slashes=False,
+        # FastAPI's own would tell exceptions in their own words; ours is serving.tracing.
+        telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
-    metrics = Metrics()
+    metrics = Metrics(Tracing.of(settings))
     app.state.service = Service(settings, metrics, load)
+    app.state.gate = Gate(settings, app.state.service)
     _add_routes(app)
     _add_page(app)
     _add_errors(app)
-    app.add_middleware(Observed, metrics=metrics)
+    app.add_middleware(Guard, gate=app.state.gate, routes=app.router.routes)
+    app.add_middleware(Observed, metrics=metrics, headers=security_headers(settings))
     return app
 
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     service: Service = app.state.service
+    gate: Gate = app.state.gate
     await service.start()
     try:
+        await gate.start()
         yield
     finally:
+        await gate.stop()
         await service.stop()
+        await asyncio.to_thread(service.metrics.tracing.close)
 
 
 def _add_routes(app: FastAPI) -> None:
-    for part in (appeals, model, health):
+    for part in (appeals, bulk, model, session, health):
         app.include_router(part.router)
 
 
 def _add_page(app: FastAPI) -> None:
-    @app.get("/", include_in_schema=False)
+    @app.get("/", include_in_schema=False, dependencies=[needs(page=True, counted=False)])
     async def page() -> Response:
         return FileResponse(STATIC / "index.html", headers={"Cache-Control": "no-cache"})
+
+    @app.get(LOGIN_PAGE, include_in_schema=False, dependencies=[public(counted=False)])
+    async def login() -> Response:
+        return FileResponse(STATIC / "login.html", headers={"Cache-Control": "no-cache"})
 
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
 
@@ -89,40 +103,42 @@ def _add_errors(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(HTTPException, _on_http_error)
     app.add_exception_handler(ClientDisconnect, _on_gone)
-    app.add_exception_handler(Exception, _on_unexpected)
-
-
-def _problem(error: ServingError, status: int | None = None) -> Response:
-    body = orjson.dumps(problem_body(error))
-    return Response(body, status or status_of(error), headers=error.headers, media_type="application/json")
 
 
 async def _on_serving_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, ServingError)
-    return _problem(error)
+    return _told(request, error)
 
 
 async def _on_invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    return _problem(InvalidInput(faults_of(error.errors()), hint="接口说明见 /openapi.json"))
+    return _told(request, InvalidInput(faults_of(error.errors()), hint="接口说明见 /openapi.json"))
 
 
 async def _on_http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if error.status_code == 405:
-        allowed = (error.headers or {}).get("Allow", "")
+        allowed = _methods_of(request)
         told = WrongMethod("该地址不支持这种请求方法", expected=allowed, got=request.method[:20])
         told.headers = {"Allow": allowed} if allowed else {}
-        return _problem(told)
+        return _told(request, told)
     if error.status_code == 404:
-        return _problem(UnknownPath("没有这个地址", hint="接口说明见 /openapi.json"))
-    return _problem(ServingError("请求无法处理"), error.status_code)
+        return _told(request, UnknownPath("没有这个地址", hint="接口说明见 /openapi.json"))
+    return _told(request, ServingError("请求无法处理"), error.status_code)
+
+
+def _methods_of(request: Request) -> str:
+    """What may stand in Allow: the methods of all routes at the address, not of the first one alone."""
+    matching = (one for one in declared_routes(request.app.router.routes) if one.matches(request.url.path))
+    methods = (getattr(one.route, "methods", None) or {"GET", "HEAD"} for one in matching)
+    return ", ".join(sorted(set().union(*methods)))
 
 
 async def _on_gone(request: Request, error: Exception) -> Response:
     return Response(status_code=CLIENT_CLOSED)
 
 
-async def _on_unexpected(request: Request, error: Exception) -> Response:
-    log("unexpected", logging.ERROR, error=type(error).__name__)
-    return _problem(ServingError("服务内部错误", hint="请把 X-Request-ID 告知运维人员"), 500)
+def _told(request: Request, error: ServingError, status: int | None = None) -> Response:
+    service: Service = request.app.state.service
+    service.metrics.refused(error.code)
+    return problem_response(error, status)

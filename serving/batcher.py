@@ -1,10 +1,13 @@
 """Dynamic batching: many callers, one model, two lanes.
 
-Texts that the urgency rules raise wait in the urgent lane: it goes first and is never shed. The rest
-waits in a bounded lane; a request that does not fit is refused whole (429). A batch holds texts of
-like length within a budget of padded characters, so that a long text does not slow short ones. The
-model runs in a thread. A batch that fails is tried again one by one, so that one bad text harms
-nobody; callers that left are dropped before the model sees their text.
+Texts that the urgency rules raise wait in the urgent lane: it goes first and is never shed. The rest waits
+in a bounded lane; a request that does not fit is refused whole (429), unless it holds an urgent text. After
+`URGENT_BATCHES` urgent batches in a row the rest gets one, so neither lane is starved. A batch holds texts
+of like length within a budget of padded tokens, so that a long text does not slow short ones.
+
+The model runs in threads. A batch that fails or hangs is asked again text by text, beside the lanes and in
+a thread of its own, so that one bad text harms nobody and holds nobody up. Texts whose caller left or whose
+deadline has passed are dropped before the model sees them.
 """
 
 from __future__ import annotations
@@ -15,56 +18,32 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 
-from classifier.predictor import Prediction
-from serving.errors import ModelFailed, Overloaded, ServingError, Stopping
+from serving.errors import ModelFailed, Overloaded, ServingError, Stopping, TooSlow
+from serving.lanes import Classified, Lane, Request, Waiting
 from serving.logs import log
 from serving.metrics import Metrics
+from serving.model_thread import Hung, ModelThread
 from serving.models import Model
 
 __all__ = ["Batcher", "Classified", "Limits", "Request"]
 
-LONGEST = 1024  # characters of a text that count for padding; the predictor windows longer ones
+URGENT_BATCHES = 8  # in a row, while the rest waits: the rest gets a ninth of the model at the least
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Sizes of a batch and of the queue, in texts and characters."""
+    """Sizes of a batch (texts, padded tokens, seconds until it counts as hung) and of the queue."""
 
-    batch_texts: int = 32
-    batch_chars: int = 8192
+    batch_texts: int = 16
+    batch_tokens: int = 512
+    batch_seconds: float = 10.0
     queue_texts: int = 1024
     queue_chars: int = 4_000_000
+    answer_seconds: float = 30.0
     workers: int = 1
-
-
-@dataclass(frozen=True)
-class Request:
-    """A prepared text, and whether a rule raised it."""
-
-    text: str
-    urgent: bool = False
-
-
-@dataclass(frozen=True)
-class Classified:
-    """A prediction and the model that made it (the champion may change between two batches)."""
-
-    prediction: Prediction
-    model: Model
-
-
-@dataclass(eq=False)
-class _Waiting:
-    text: str
-    answer: asyncio.Future[Classified]
-    since: float = field(default_factory=time.monotonic)
-
-    @property
-    def size(self) -> int:
-        return max(1, min(len(self.text), LONGEST))
 
 
 class Batcher:
@@ -72,141 +51,178 @@ class Batcher:
 
     def __init__(self, model: Callable[[], Model], limits: Limits, metrics: Metrics) -> None:
         self._model, self._limits, self._metrics = model, limits, metrics
-        self._urgent: deque[_Waiting] = deque()
-        self._rest: deque[_Waiting] = deque()
-        self._wake = asyncio.Event()
-        self._pool = ThreadPoolExecutor(limits.workers, thread_name_prefix="model")
+        self._urgent, self._rest = Lane(), Lane()
+        metrics.watch_lane("urgent", lambda: self._urgent.texts, self._urgent.waits)
+        metrics.watch_lane("rest", lambda: self._rest.texts, self._rest.waits)
+        self._suspects: deque[Waiting] = deque()
+        self._urgent_in_a_row = self._in_hand = 0
+        self._wake, self._doubt = asyncio.Event(), asyncio.Event()  # a text came; a batch failed
         self._workers: list[asyncio.Task[None]] = []
         self._stopping = False
         self._seconds_per_text = 0.02  # running mean, for Retry-After
 
     def start(self) -> None:
         """Begin to answer; needs a running event loop."""
-        self._workers = [asyncio.create_task(self._work()) for _ in range(self._limits.workers)]
+        works = [self._work(self._next_batch, self._wake) for _ in range(self._limits.workers)]
+        works.append(self._work(self._next_suspect, self._doubt))
+        self._workers = [asyncio.create_task(work) for work in works]
 
     async def stop(self, grace: float) -> None:
         """Refuse new texts, answer the accepted ones for at most `grace` seconds, then give up."""
         self._stopping = True
-        self._wake.set()
+        self._look_again()
         if self._workers:
             await asyncio.wait(self._workers, timeout=grace)
         for worker in self._workers:
             worker.cancel()
-        for waiting in (*self._urgent, *self._rest):
+        await asyncio.gather(*self._workers, return_exceptions=True)
+        for waiting in (*self._urgent, *self._rest, *self._suspects):
             _fail(waiting, Stopping("服务正在停止"))
-        self._pool.shutdown(wait=False, cancel_futures=True)
 
-    async def classify(self, requests: Sequence[Request]) -> list[Classified]:
-        """One answer per text, in order. Raises Overloaded, Stopping, ModelNotReady or ModelFailed."""
+    async def classify(self, requests: Sequence[Request], deadline: float | None = None) -> list[Classified]:
+        """One answer per text, in order; `deadline` is on the monotonic clock (default: in answer_seconds).
+
+        Raises Overloaded, Stopping, TooSlow, ModelNotReady or ModelFailed.
+        """
         self._admit(requests)
-        loop = asyncio.get_running_loop()
-        queued = [(_Waiting(request.text, loop.create_future()), request.urgent) for request in requests]
-        for waiting, urgent in queued:
-            (self._urgent if urgent else self._rest).append(waiting)
+        loop, end = asyncio.get_running_loop(), deadline or time.monotonic() + self._limits.answer_seconds
+        queued = [Waiting(request, loop.create_future(), end) for request in requests]
+        for waiting in queued:
+            (self._urgent if waiting.request.urgent else self._rest).add(waiting)
         self._wake.set()
         try:
-            return list(await asyncio.gather(*(waiting.answer for waiting, _ in queued)))
+            return list(await asyncio.gather(*(waiting.answer for waiting in queued)))
         finally:  # when one failed or the caller left, nobody waits for the others any more
-            for waiting, _ in queued:
-                waiting.answer.cancel()
+            for waiting in queued:
+                self._leave(waiting)
+            if self._metrics.tracing.on:
+                self._draw(queued)
+
+    def _leave(self, waiting: Waiting) -> None:
+        waiting.answer.cancel()  # gather has done so already where the caller left
+        if waiting.lane:
+            waiting.lane.leave(waiting)
+            self._metrics.dropped.inc()
 
     def _admit(self, requests: Sequence[Request]) -> None:
         if self._stopping:
             raise Stopping("服务正在停止")
-        coming = [len(request.text) for request in requests if not request.urgent]
-        if coming:
-            self._within("queue_texts", self._limits.queue_texts, len(self._rest), len(coming))
-            chars = sum(len(waiting.text) for waiting in self._rest)
-            self._within("queue_chars", self._limits.queue_chars, chars, sum(coming))
+        # A refusal would take the urgent texts of the request along: it is let in with all it holds.
+        if not any(request.urgent for request in requests):
+            chars = sum(len(request.text) for request in requests)
+            self._within("queue_texts", self._limits.queue_texts, self._rest.texts, len(requests), requests)
+            self._within("queue_chars", self._limits.queue_chars, self._rest.chars, chars, requests)
 
-    def _within(self, name: str, limit: int, waiting: int, coming: int) -> None:
+    def _within(self, name: str, limit: int, waiting: int, coming: int, requests: Sequence[Request]) -> None:
         # A request larger than the limit itself is let in when nobody waits: else it never could be.
         if waiting and waiting + coming > limit:
-            self._metrics.shed.labels(name).inc(coming if name == "queue_texts" else 1)
-            seconds = self._seconds_per_text * (len(self._rest) + len(self._urgent))
+            self._metrics.shed.labels(name).inc(len(requests))
+            seconds = self._seconds_per_text * (self._rest.texts + self._urgent.texts)
             raise Overloaded(name, limit, waiting, min(60, max(1, math.ceil(seconds))))
 
-    async def _work(self) -> None:
-        while True:
-            batch = self._take()
+    def _look_again(self) -> None:
+        self._wake.set()
+        self._doubt.set()
+
+    async def _work(self, take: Callable[[], list[Waiting]], wake: asyncio.Event) -> None:
+        thread = ModelThread("model")
+        try:
+            while not self._done():
+                if batch := take():
+                    await self._answer(thread, batch)
+                else:
+                    wake.clear()
+                    await wake.wait()
+        finally:
+            thread.close()
+
+    def _done(self) -> bool:
+        return self._stopping and not (self._urgent or self._rest or self._suspects or self._in_hand)
+
+    def _next_batch(self) -> list[Waiting]:
+        """A batch of the urgent lane, or of the rest where nothing is urgent or it is its turn."""
+        while self._urgent or self._rest:
+            turn = bool(self._rest) and self._urgent_in_a_row >= URGENT_BATCHES
+            urgent = bool(self._urgent) and not turn
+            self._urgent_in_a_row = self._urgent_in_a_row + 1 if urgent else 0
+            lane = self._urgent if urgent else self._rest
+            batch = self._in_time(lane.take(self._limits.batch_texts, self._limits.batch_tokens))
             if batch:
-                await self._answer(batch)
-            elif self._stopping:
-                return
-            else:
-                self._wake.clear()
-                await self._wake.wait()
+                return batch
+        return []
 
-    def _take(self) -> list[_Waiting]:
-        """The next batch: the oldest text of the first lane, and those nearest to it in length."""
-        lane = self._urgent if self._drop_gone(self._urgent) else self._rest
-        if not self._drop_gone(lane):
-            return []
-        first = lane[0]
-        nearest = sorted(lane, key=lambda waiting: abs(waiting.size - first.size))
-        batch: list[_Waiting] = []
-        longest = first.size
-        for waiting in nearest[: self._limits.batch_texts]:
-            longest = max(longest, waiting.size)
-            if batch and longest * (len(batch) + 1) > self._limits.batch_chars:
-                break
-            batch.append(waiting)
-        self._keep(lane, set(batch))
-        return batch
+    def _next_suspect(self) -> list[Waiting]:
+        """One text of a batch that failed."""
+        while self._suspects:
+            if batch := self._in_time([self._suspects.popleft()]):
+                return batch
+        return []
 
-    def _keep(self, lane: deque[_Waiting], taken: set[_Waiting]) -> None:
-        left = [waiting for waiting in lane if waiting not in taken]
-        lane.clear()
-        lane.extend(left)
-        self._metrics.queue.labels("urgent").set(len(self._urgent))
-        self._metrics.queue.labels("rest").set(len(self._rest))
+    def _in_time(self, batch: list[Waiting]) -> list[Waiting]:
+        now = time.monotonic()
+        for waiting in batch:
+            if waiting.deadline <= now and not waiting.answer.done():
+                self._metrics.expired.inc()
+                _fail(waiting, TooSlow("未能在规定时间内作答", f"等待了 {now - waiting.since:.1f} 秒"))
+        return [waiting for waiting in batch if not waiting.answer.done()]
 
-    def _drop_gone(self, lane: deque[_Waiting]) -> bool:
-        gone = {waiting for waiting in lane if waiting.answer.done()}
-        if gone:
-            self._metrics.dropped.inc(len(gone))
-            self._keep(lane, gone)
-        return bool(lane)
-
-    async def _answer(self, batch: list[_Waiting]) -> None:
+    async def _answer(self, thread: ModelThread, batch: list[Waiting]) -> None:
         start = time.monotonic()
         for waiting in batch:
-            self._metrics.stage_seconds.labels("queue").observe(start - waiting.since)
+            if not waiting.taken:  # not when it is asked again
+                waiting.taken = start
+                self._metrics.waited("urgent" if waiting.request.urgent else "rest", start - waiting.since)
+        self._in_hand += 1
         try:
-            await self._predict(batch)
+            await self._predict(thread, batch)
         except ServingError as error:  # there is no model: trying one by one would not help
             for waiting in batch:
                 _fail(waiting, error)
         except Exception as error:
-            await self._after_failure(batch, error)
+            self._after_failure(batch, error)
         else:
             spent = (time.monotonic() - start) / len(batch)
             self._seconds_per_text += 0.1 * (spent - self._seconds_per_text)
+        finally:
+            self._in_hand -= 1
+            if self._stopping:  # the other workers may be done too
+                self._look_again()
 
-    async def _predict(self, batch: list[_Waiting]) -> None:
+    async def _predict(self, thread: ModelThread, batch: list[Waiting]) -> None:
         model = self._model()
-        texts = [waiting.text for waiting in batch]
+        texts = [waiting.request.text for waiting in batch]
+        tokens = [waiting.request.tokens for waiting in batch]
         self._metrics.batch_texts.observe(len(texts))
+        self._metrics.batch_tokens.observe(len(texts) * max(waiting.size for waiting in batch))
         with self._metrics.stage("model"):
-            loop = asyncio.get_running_loop()
-            predictions = await loop.run_in_executor(self._pool, model.predict, texts)
+            predictions = await thread.run(partial(model.predict, texts, tokens), self._limits.batch_seconds)
         if len(predictions) != len(texts):
-            raise ModelFailed("模型返回的结果数量不对", f"{len(predictions)} / {len(texts)}")
+            raise RuntimeError(f"expected {len(texts)} predictions, got {len(predictions)}")
         for waiting, prediction in zip(batch, predictions, strict=True):
             if not waiting.answer.done():
                 waiting.answer.set_result(Classified(prediction, model))
 
-    async def _after_failure(self, batch: list[_Waiting], error: Exception) -> None:
+    def _after_failure(self, batch: list[Waiting], error: Exception) -> None:
         self._metrics.failed.inc()
-        log("model_failed", logging.ERROR, texts=len(batch), error=type(error).__name__)
+        event = "model_hung" if isinstance(error, Hung) else "model_failed"
+        log(event, logging.ERROR, raised=error, texts=len(batch))
         if len(batch) == 1:
             _fail(batch[0], ModelFailed("模型未能处理这条诉求", type(error).__name__))
             return
         for waiting in batch:
             if not waiting.answer.done():
-                await self._answer([waiting])
+                (self._suspects.appendleft if waiting.request.urgent else self._suspects.append)(waiting)
+        self._doubt.set()
+
+    def _draw(self, queued: Sequence[Waiting]) -> None:
+        """The caller's spans of what is behind it: in the queue, and in the model."""
+        taken = [waiting.taken for waiting in queued if waiting.taken]
+        if taken:
+            tracing, began = self._metrics.tracing, min(waiting.since for waiting in queued)
+            tracing.past("queue", began, max(taken), texts=len(queued))
+            tracing.past("model", min(taken), time.monotonic(), texts=len(queued))
 
 
-def _fail(waiting: _Waiting, error: ServingError) -> None:
+def _fail(waiting: Waiting, error: ServingError) -> None:
     if not waiting.answer.done():
         waiting.answer.set_exception(error)

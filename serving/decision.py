@@ -152,7 +152,8 @@ def decide(
     at_once = _rank_from_top(scheme, urgency.level) < URGENT_FROM_TOP
     handed = _handed_over(urgency)
     doubts = tuple(_doubts(scheme, urgency, unit, shares, thresholds, text, declared_type))
-    action: Action = "transfer" if handed else "review" if doubts else "auto_dispatch"
+    looked_at = _extreme_by_model_only(scheme, urgency)
+    action: Action = "transfer" if handed and not looked_at else "review" if doubts else "auto_dispatch"
     reasons = handed + doubts if handed or doubts else (_sure(unit, thresholds),)
     return Decision(
         action=action,
@@ -179,6 +180,11 @@ def deadline(
 def _rank_from_top(scheme: Scheme, level: str) -> int:
     levels = scheme.urgency_levels
     return len(levels) - 1 - levels[level].rank if level in levels else len(levels)
+
+
+def _extreme_by_model_only(scheme: Scheme, urgency: UrgencyAnswer) -> bool:
+    """The model alone sees danger to life: nobody is alarmed unseen, and no slow hand-over hides it."""
+    return _rank_from_top(scheme, urgency.level) == 0 and urgency.rule_level != urgency.level
 
 
 def _handed_over(urgency: UrgencyAnswer) -> tuple[Reason, ...]:
@@ -243,7 +249,7 @@ def _unit_doubts(
     least = thresholds.get("unit", DEFAULT_THRESHOLD)
     if not unit.lead:
         yield Reason("no_unit", "派单表与模型都没有给出承办单位")
-    elif unit.probability < least:
+    elif unit.probability < least and unit.source != "emergency":  # no model chose that one
         yield Reason("low_probability", f"承办单位把握 {unit.probability:.2f}，低于自动派单要求 {least:.2f}")
     if _heads_disagree(unit, shares.get("category", {}), thresholds):
         usual, found = _name(scheme, unit.usual), _name(scheme, unit.lead)

@@ -14,6 +14,8 @@ then a row with a tier; then the later line. Where no row fits, the scheme's own
 
 How table and model are joined: the usual unit (from the table) has its odds doubled, then the most probable
 unit leads. `probability` stays the model's own, because the thresholds were calibrated on that.
+
+Where life is in danger the rescue units lead instead (see `serving.emergency`), before a binding row too.
 """
 
 from __future__ import annotations
@@ -21,20 +23,22 @@ from __future__ import annotations
 import csv
 import hashlib
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
 from data.appeals import Place
 from data.errors import SchemeError
 from data.scheme import Scheme, Tier
+from serving.emergency import Rescue
 from serving.errors import StartError
 
 __all__ = [
-    "DispatchTableError", "Table", "TableRow", "TierChoice", "UnitAnswer", "accused_units", "find_tier",
-    "find_unit", "load_table", "parse_table",
+    "DispatchTableError", "Table", "TableRow", "TierChoice", "UnitAnswer", "find_tier", "find_unit",
+    "load_table", "parse_table",
 ]  # fmt: skip
 
 DEFAULT_TABLE = Path(__file__).parent / "tables" / "dispatch.default.csv"
@@ -51,6 +55,9 @@ _UPWARD: Mapping[str, str] = {
     "市": "jijian",
 }
 _GRASSROOTS = 2  # up to 街道 a unit acts on its own tier only; departments may act through lower ones
+
+
+Source = Literal["table", "model", "both", "upward", "emergency"]
 
 
 class DispatchTableError(StartError):
@@ -82,6 +89,14 @@ class Table:
     sha256: str
     rows: tuple[TableRow, ...]
 
+    @cached_property
+    def by_category(self) -> Mapping[str, Sequence[TableRow]]:
+        """Rows by the category they name ("" those for all): a city's table may have thousands."""
+        rows: defaultdict[str, list[TableRow]] = defaultdict(list)
+        for row in self.rows:
+            rows[row.category].append(row)
+        return dict(rows)
+
 
 @dataclass(frozen=True)
 class UnitAnswer:
@@ -89,13 +104,13 @@ class UnitAnswer:
 
     `alternatives` are further units with the model's probabilities, best first; `probability` is the model's
     for the lead; `usual` is what the table says; `accused` are units that the text reports:
-    they get no order.
+    they get no order. `source` "upward": one level above an accused unit; "emergency": life is in danger.
     """
 
     lead: str
     co_units: tuple[str, ...] = ()
     alternatives: tuple[tuple[str, float], ...] = ()
-    source: Literal["table", "model", "both", "upward"] = "table"
+    source: Source = "table"
     probability: float = 0.0
     usual: str = ""
     accused: tuple[str, ...] = ()
@@ -215,7 +230,8 @@ def find_row(scheme: Scheme, table: Table, category: str, place: Place, tier: st
     """The most specific row; a row made from the scheme's own category where the table has none."""
     known = category in scheme.categories
     codes = scheme.path_codes(category) if known else ()
-    fitting = [row for row in table.rows if _fits(row, codes, place, tier)]
+    named = (row for code in ("", *codes) for row in table.by_category.get(code, ()))
+    fitting = [row for row in named if _fits(row, place, tier)]
     if fitting:
         return max(fitting, key=lambda row: _specific(row, codes))
     return TableRow(category, _live(scheme, scheme.categories[category].unit) if known else "")
@@ -228,12 +244,9 @@ def _live(scheme: Scheme, unit: str) -> str:
     return min(scheme.leaves("unit", unit), default="")
 
 
-def _fits(row: TableRow, codes: Collection[str], place: Place, tier: str) -> bool:
+def _fits(row: TableRow, place: Place, tier: str) -> bool:
     return (
-        (not row.category or row.category in codes)
-        and row.district in {"", place.district}
-        and row.street in {"", place.street}
-        and row.tier in {"", tier}
+        row.district in ("", place.district) and row.street in ("", place.street) and row.tier in ("", tier)
     )
 
 
@@ -252,21 +265,29 @@ def find_unit(
     *,
     accused: Collection[str] = (),
     urgency: str = "",
+    rescue: Rescue = Rescue(),  # noqa: B008 - frozen
 ) -> UnitAnswer:
     """Lead unit and co-units for a category (leaf code), a place and a tier, joined with the model's unit.
 
-    `unit_probs` maps unit codes to the model's probabilities; `accused` (see `accused_units`) never get the
-    order; `urgency` is the level by which a row's co-units are called in.
+    `unit_probs` maps unit codes to the model's probabilities; `accused` (see `serving.accused`) never get the
+    order; `urgency` is the level by which a row's co-units are called in; `rescue` says who leads
+    and who goes along because life is in danger (see `serving.emergency`).
     """
     row = find_row(scheme, table, category, place, tier)
-    probs = {code: float(p) for code, p in (unit_probs or {}).items()}
+    probs = unit_probs or {}
     lead, source = _joined(row, probs)
     if lead in accused:
         lead, source = _upward(scheme, lead, accused, probs), "upward"
     company = _company(scheme, row, urgency) if source != "upward" else ()
+    if free := [code for code in rescue.units if code not in accused]:
+        company = (lead, *free, *company)
+        if lead not in rescue.may_lead:
+            lead, source = free[0], "emergency"
     return UnitAnswer(
         lead=lead,
-        co_units=tuple(code for code in company if code != lead and code not in accused),
+        co_units=tuple(
+            code for code in dict.fromkeys(company) if code and code != lead and code not in accused
+        ),
         alternatives=_others(lead, row.unit, probs, accused),
         source=source,
         probability=min(1.0, max(0.0, probs.get(lead, 0.0))),
@@ -275,18 +296,16 @@ def find_unit(
     )
 
 
-def _joined(
-    row: TableRow, probs: Mapping[str, float]
-) -> tuple[str, Literal["table", "model", "both", "upward"]]:
+def _joined(row: TableRow, probs: Mapping[str, float]) -> tuple[str, Source]:
     if row.unit and (row.binding or not probs):
         return row.unit, "table"
     if not probs:
         return "", "table"
-    top = max(probs, key=lambda code: probs[code])
-    lead = max(probs, key=lambda code: _odds(probs[code]) * (USUAL_ODDS if code == row.unit else 1.0))
-    if lead == row.unit:
-        return lead, "both" if lead == top else "table"
-    return lead, "model"
+    top = max(probs, key=probs.__getitem__)
+    if top == row.unit:
+        return top, "both"
+    usual = _odds(probs.get(row.unit, 0.0)) * USUAL_ODDS
+    return (row.unit, "table") if usual > _odds(probs[top]) else (top, "model")
 
 
 def _odds(probability: float) -> float:
@@ -303,7 +322,7 @@ def _company(scheme: Scheme, row: TableRow, urgency: str) -> tuple[str, ...]:
 def _others(
     lead: str, usual: str, probs: Mapping[str, float], accused: Collection[str]
 ) -> tuple[tuple[str, float], ...]:
-    ranked = sorted(probs, key=lambda code: -probs[code])
+    ranked = sorted(probs, key=probs.__getitem__, reverse=True)
     if usual and usual not in ranked[: ALTERNATIVES + 1]:
         ranked.insert(0, usual)
     free = [code for code in ranked if code != lead and code not in accused]
@@ -348,58 +367,3 @@ def _tiers_of(scheme: Scheme, unit: str) -> list[Tier]:
     if own.rank <= _GRASSROOTS:
         return [own]
     return [tier for tier in tiers if tier.rank <= own.rank]
-
-
-# 举报 names its object; 投诉 and 反映 accuse a unit only where its people or its conduct are meant.
-_REPORTED = r"(?:举报|检举|控告|状告|揭发|告发)"
-_COMPLAINED = r"(?:投诉|反映|举报)"
-_CONDUCT = (
-    r"(?:(?:的|里|内|有)?(?:某|个别|一名|一个|部分)?(?:工作人员|办事人员|办事员|窗口人员|执法人员|执法队员"
-    r"|队员|协管员|民警|警察|干部|领导|书记|主任|局长|所长|科长|处长|经办人|人员)"
-    r"|(?:懒政|怠政|乱?不作为|乱作为|推诿|推脱|踢皮球|失职|渎职|包庇|袒护|违规执法|暴力执法|违法行政|粗暴"
-    r"|态度|刁难|吃拿卡要|收(?:钱|红包|好处)|索要|乱收费|乱罚款|打人|不公|造假|徇私))"
-)
-_MISCONDUCT = r"(?:懒政|怠政|不作为|乱作为|失职|渎职|包庇|暴力执法|吃拿卡要|索要|收红包|徇私)"
-_TO = r"(?:向|到|给|跟|找|去|通过|经|由|请|让|希望|要求)[^，。,]{0,4}$"
-
-
-def accused_units(scheme: Scheme, text: str) -> frozenset[str]:
-    """Units that the text reports or whose people's conduct it complains of (codes); found by name or alias.
-
-    「向城管局举报」 accuses nobody: a unit after 向、到、给… is the one that was called.
-    """
-    found: set[str] = set()
-    for match in _unit_names(scheme).finditer(text):
-        before, after = text[max(0, match.start() - 14) : match.start()], text[match.end() : match.end() + 14]
-        if not re.search(_TO, before) and _accuses(before, after):
-            found |= scheme.leaves("unit", _terms_of(scheme)[match.group()])
-    return frozenset(found)
-
-
-def _accuses(before: str, after: str) -> bool:
-    near = re.search(rf"{_REPORTED}[^，。,；;！!]{{0,10}}$", before)
-    conduct = re.match(rf"[^，。,；;]{{0,6}}?{_CONDUCT}", after)
-    complained = re.search(rf"{_COMPLAINED}[^，。；;！!]{{0,12}}$", before)
-    return bool(near or (complained and conduct) or re.match(rf"[^，。,；;]{{0,4}}?{_MISCONDUCT}", after))
-
-
-@lru_cache(maxsize=8)
-def _cached_terms(key: tuple[tuple[str, str], ...]) -> tuple[Mapping[str, str], re.Pattern[str]]:
-    terms = dict(key)
-    longest_first = sorted(terms, key=len, reverse=True)
-    return terms, re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
-
-
-def _spoken(scheme: Scheme) -> Iterable[tuple[str, str]]:
-    for unit in scheme.units.values():
-        for name in (re.sub(r"\(.*?\)", "", unit.name), *unit.aliases):
-            if len(name) >= 2 and name not in {"其他", "街道", "汽车火车", "机场", "火车站", "轮渡", "12345"}:
-                yield name, unit.code
-
-
-def _unit_names(scheme: Scheme) -> re.Pattern[str]:
-    return _cached_terms(tuple(_spoken(scheme)))[1]
-
-
-def _terms_of(scheme: Scheme) -> Mapping[str, str]:
-    return _cached_terms(tuple(_spoken(scheme)))[0]

@@ -6,15 +6,24 @@
     ├── InvalidInput      422  the body was read but a field is wrong; lists every fault
     ├── BodyTooLarge      413  the body is over the limit in bytes
     ├── WrongMediaType    415  the body is not sent as JSON
+    ├── NotSignedIn       401  no key and no session, or one that is wrong or has ended
+    ├── WrongLogin        401  name and password do not fit
+    ├── NotAllowed        403  the caller lacks the scope that the route needs
+    ├── ForeignRequest    403  a session's request that does not prove to come from our own page
     ├── UnknownAppeal     404  no appeal is stored under this id
+    ├── NoOriginal        404  the appeal's original was not kept
     ├── UnknownPath       404  no such address
     ├── WrongMethod       405  the address exists, the method does not
     ├── AppealConflict    409  the id is taken by an appeal with another body
+    ├── BulkIdle          408  a bulk stream stood still for too long
     ├── Overloaded        429  the queue is full; carries Retry-After
+    ├── RateLimited       429  too many requests of one key, user or address; carries Retry-After
+    ├── LoginWait         429  too many failed logins; carries Retry-After
     ├── ModelNotReady     503  no model is loaded, with the reason
     ├── ModelFailed       503  the model failed on this very text
     ├── StoreNotReady     503  the database does not answer, with the reason
     ├── TooSlow           503  no answer within the deadline
+    ├── OriginalSealed    503  an original is kept but cannot be opened
     └── Stopping          503  the service is being stopped
 
 Every answer that is not a success has the same body: ``{"error": {code, message, field, expected,
@@ -27,7 +36,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-__all__ = ["STATUS", "Fault", "ServingError", "problem_body", "status_of"]
+import orjson
+from starlette.responses import Response
+
+__all__ = ["STATUS", "Fault", "ServingError", "problem_body", "problem_response", "status_of"]
 
 
 @dataclass(frozen=True)
@@ -88,14 +100,74 @@ class WrongMediaType(ServingError):
 
     code = "wrong_media_type"
 
-    def __init__(self, got: str) -> None:
+    def __init__(self, got: str, expected: str = "application/json", field: str = "Content-Type") -> None:
         super().__init__(
-            "请求体必须是 JSON",
-            field="Content-Type",
-            expected="application/json",
-            got=got[:80] or "没有 Content-Type",
-            hint="请设置请求头 Content-Type: application/json",
+            "请求体必须是 NDJSON（每行一个 JSON）" if "ndjson" in expected else "请求体必须是 JSON",
+            field=field,
+            expected=expected,
+            got=got[:80] or f"没有 {field}",
+            hint=f"请设置请求头 {field}: {expected}",
         )
+
+
+class NotSignedIn(ServingError):
+    """No key and no session came, or one that is wrong or has ended."""
+
+    code = "not_signed_in"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "需要身份验证",
+            field="Authorization",
+            expected="Authorization: Bearer 密钥，或已登录的会话",
+            got="没有有效的密钥或会话",
+            hint="程序请核对密钥是否过期或已吊销；人员请到 /login 登录（可另开页面，本页内容会保留）",
+        )
+        self.headers = {"WWW-Authenticate": "Bearer"}
+
+
+class WrongLogin(ServingError):
+    """Name and password do not fit; which of them is not told."""
+
+    code = "wrong_login"
+
+    def __init__(self) -> None:
+        super().__init__("用户名或密码不正确", hint="忘记密码请联系运维人员重设")
+
+
+class NotAllowed(ServingError):
+    """The caller lacks the scope that the route needs."""
+
+    code = "not_allowed"
+
+    def __init__(self, needed: list[str], held: list[str]) -> None:
+        super().__init__(
+            "没有权限",
+            field="scope",
+            expected="其中之一：" + "、".join(needed),
+            got="、".join(held) or "无",
+            hint="请使用有相应权限的密钥或账号",
+        )
+
+
+class ForeignRequest(ServingError):
+    """A request of a session that does not prove to come from our own page."""
+
+    code = "foreign_request"
+
+    def __init__(self, field: str, expected: str) -> None:
+        super().__init__(
+            "请求不是由本服务的页面发出的", field=field, expected=expected, hint="请刷新页面后重试"
+        )
+
+
+class NoOriginal(ServingError):
+    """The appeal's original was not kept."""
+
+    code = "original_not_kept"
+
+    def __init__(self) -> None:
+        super().__init__("没有保存这条诉求的原文", field="id", hint="只有开启加密原文后受理的诉求才有原文")
 
 
 class UnknownAppeal(ServingError):
@@ -150,6 +222,49 @@ class Overloaded(ServingError):
         self.headers = {"Retry-After": str(retry_after)}
 
 
+class RateLimited(ServingError):
+    """Too many requests of one caller. The body names the limit that was hit."""
+
+    code = "rate_limited"
+
+    def __init__(self, limit: str, per_second: float, retry_after: int) -> None:
+        super().__init__(
+            "请求过于频繁，请稍后重试",
+            field=limit,
+            expected=f"每秒不超过 {per_second:g} 次",
+            got="超出限制",
+            hint=f"请在 {retry_after} 秒后重试；规则判定的紧急诉求不受此限制",
+        )
+        self.headers = {"Retry-After": str(retry_after)}
+
+
+class LoginWait(ServingError):
+    """Too many failed logins of this account or from this address."""
+
+    code = "login_wait"
+
+    def __init__(self, retry_after: int) -> None:
+        super().__init__(
+            "登录失败次数过多，请稍后再试", field="login_failures", hint=f"请在 {retry_after} 秒后重试"
+        )
+        self.headers = {"Retry-After": str(retry_after)}
+
+
+class BulkIdle(ServingError):
+    """A bulk stream stood still: its client neither sent nor ended it."""
+
+    code = "bulk_idle"
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(
+            "等待数据超时",
+            field="body",
+            expected=f"{seconds:g} 秒内有新的数据",
+            got="没有数据",
+            hint="请重新提交尚未得到应答的行；已应答的行不会重复登记",
+        )
+
+
 class Unavailable(ServingError):
     """Something the answer needs is away; trying again later may help."""
 
@@ -184,6 +299,15 @@ class TooSlow(Unavailable):
     code = "too_slow"
 
 
+class OriginalSealed(Unavailable):
+    """An original is kept but cannot be opened."""
+
+    code = "original_sealed"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__("原文已加密保存，但无法解密", reason)
+
+
 class Stopping(Unavailable):
     """The service is being stopped."""
 
@@ -194,15 +318,24 @@ STATUS: Mapping[type[ServingError], int] = {
     InvalidInput: 422,
     BodyTooLarge: 413,
     WrongMediaType: 415,
+    NotSignedIn: 401,
+    WrongLogin: 401,
+    NotAllowed: 403,
+    ForeignRequest: 403,
     UnknownAppeal: 404,
+    NoOriginal: 404,
     UnknownPath: 404,
     WrongMethod: 405,
     AppealConflict: 409,
+    BulkIdle: 408,
     Overloaded: 429,
+    RateLimited: 429,
+    LoginWait: 429,
     ModelNotReady: 503,
     ModelFailed: 503,
     StoreNotReady: 503,
     TooSlow: 503,
+    OriginalSealed: 503,
     Stopping: 503,
 }
 
@@ -226,3 +359,9 @@ def problem_body(error: ServingError) -> dict[str, Any]:
             "more": [asdict(other) for other in error.more],
         }
     }
+
+
+def problem_response(error: ServingError, status: int | None = None) -> Response:
+    """The answer that tells an error, with its status unless another one is given."""
+    body = orjson.dumps(problem_body(error))
+    return Response(body, status or status_of(error), headers=error.headers, media_type="application/json")

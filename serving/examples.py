@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["ANSWER", "APPEAL", "MODEL", "READY", "SCHEME", "TEXTS"]
+__all__ = ["ANSWER", "APPEAL", "LOGIN", "MODEL", "ORIGINAL", "READY", "SCHEME", "SESSION", "TEXTS"]
 
 TEXT = "柳荫街道梧桐里小区3号楼门口的污水井盖不见了，晚上没有路灯，今天已经有老人差点踩空，请尽快派人处理。"
 
@@ -106,3 +106,17 @@ MODEL: dict[str, Any] = {
 }
 
 READY: dict[str, Any] = {"ready": True, "model": True, "store": True, "problems": {}}
+
+LOGIN: dict[str, Any] = {"name": "ming", "password": "蓝伞-石桥-邮筒-八点半的火车"}
+
+ORIGINAL: dict[str, Any] = {"id": APPEAL["id"], "title": "", "text": TEXT}
+
+SESSION: dict[str, Any] = {
+    "environment": "production",
+    "kind": "user",
+    "name": "ming",
+    "role": "reviewer",
+    "scopes": ["review"],
+    "csrf": "5c" * 32,
+    "expires_at": "2025-03-04T20:00:00Z",
+}

@@ -1,42 +1,88 @@
-"""Logs: one line per event, JSON for machines or plain for a terminal; never a resident's words."""
+"""Logs: one line per event, JSON for machines or plain for a terminal; never a resident's words.
+
+Our own events hold numbers, codes and ids. What libraries log may quote what they worked on: of theirs
+only the place is told, and of an exception its class and where it was raised, never its message.
+"""
 
 from __future__ import annotations
 
 import logging
+import sys
+import traceback
 from contextvars import ContextVar
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Literal
 
 import orjson
 
-__all__ = ["JsonLines", "PlainLines", "log", "request_id", "set_up_logs"]
+__all__ = ["JsonLines", "PlainLines", "log", "request_id", "set_up_logs", "trace_id"]
 
 LOGGER = "jiesu"
+TRUSTED = (LOGGER, "uvicorn", "opentelemetry")  # their messages are constants, addresses and numbers
+FRAMES = 8  # of an exception, the innermost ones
 request_id: ContextVar[str] = ContextVar("request_id", default="")
+trace_id: ContextVar[str] = ContextVar("trace_id", default="")
 
 
-def log(event: str, level: int = logging.INFO, **facts: Any) -> None:
-    """Write one event with its facts (numbers, codes, ids; never text of an appeal)."""
-    logging.getLogger(LOGGER).log(level, event, extra={"facts": facts})
+def log(event: str, level: int = logging.INFO, raised: BaseException | None = None, **facts: Any) -> None:
+    """Write one event with its facts (numbers, codes, ids; never text of an appeal).
+
+    Of `raised` the class and the places are written, not the message.
+    """
+    logging.getLogger(LOGGER).log(level, event, exc_info=raised, extra={"facts": facts})
 
 
 def set_up_logs(level: str, form: Literal["json", "text"]) -> None:
-    """Send the service's log, and the server's warnings, to standard error in one form."""
-    handler = logging.StreamHandler()
+    """Send the service's log, and the warnings of everything else, to standard error in one form."""
+    handler = _Own()
     handler.setFormatter(JsonLines() if form == "json" else PlainLines())
     for name, least in ((LOGGER, level.upper()), ("uvicorn", "WARNING")):
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [handler], False
         logger.setLevel(least)
+    root = logging.getLogger()
+    root.handlers = [*(one for one in root.handlers if not isinstance(one, _Own)), handler]
+    logging.captureWarnings(True)
+
+
+class _Own(logging.Handler):
+    """Writes to standard error; of an event that cannot be written it tells no more than that."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            line = self.format(record)
+        except Exception as error:  # logging's own way out would print the record with all it holds
+            line = f'{{"level":"error","event":"log_failed","exception":"{type(error).__name__}"}}'
+        sys.stderr.write(line + "\n")
+        sys.stderr.flush()
+
+
+def _event(record: logging.LogRecord) -> str:
+    return record.getMessage() if record.name.split(".")[0] in TRUSTED else "library"
 
 
 def _facts(record: logging.LogRecord) -> dict[str, Any]:
     facts: dict[str, Any] = dict(getattr(record, "facts", {}))
-    if request_id.get():
-        facts["request_id"] = request_id.get()
+    if not record.name.startswith(LOGGER):
+        facts |= {"logger": record.name, "place": f"{_short(record.pathname)}:{record.lineno}"}
+    for name, known in (("request_id", request_id.get()), ("trace_id", trace_id.get())):
+        if known:
+            facts[name] = known
     if record.exc_info and record.exc_info[0]:
         facts["exception"] = record.exc_info[0].__name__
+        facts["raised_at"] = _places(record.exc_info[1])
     return facts
+
+
+def _places(error: BaseException | None) -> list[str]:
+    """file:line function, from the outside in; no values."""
+    frames = traceback.extract_tb(error.__traceback__)[-FRAMES:] if error else []
+    return [f"{_short(frame.filename)}:{frame.lineno} {frame.name}" for frame in frames]
+
+
+def _short(path: str) -> str:
+    return "/".join(Path(path).parts[-2:])
 
 
 class JsonLines(logging.Formatter):
@@ -46,7 +92,7 @@ class JsonLines(logging.Formatter):
         line = {
             "at": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
-            "event": record.getMessage(),
+            "event": _event(record),
             **_facts(record),
         }
         return orjson.dumps(line, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
@@ -58,4 +104,5 @@ class PlainLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         at = datetime.fromtimestamp(record.created).strftime("%H:%M:%S")
         facts = " ".join(f"{key}={value}" for key, value in _facts(record).items())
-        return f"{at} {record.levelname.lower():7} {record.getMessage()} {facts}".rstrip()
+        line = f"{at} {record.levelname.lower():7} {_event(record)} {facts}".rstrip()
+        return " ".join(line.splitlines())

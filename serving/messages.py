@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from data.appeals import Place
 from data.cleaning import is_blank
-from serving.examples import ANSWER, APPEAL, MODEL, READY, SCHEME, TEXTS
+from serving.examples import ANSWER, APPEAL, MODEL, ORIGINAL, READY, SCHEME, TEXTS
 
 __all__ = ["ID_PATTERN", "Answer", "AppealIn", "ClassifyIn", "ClassifyOut", "Problem"]
 
@@ -178,8 +178,9 @@ class UnitAnswerOut(Message):
     co_units: list[UnitOut]
     alternatives: list[UnitChoice]
     probability: Share
-    source: Literal["table", "model", "both", "upward"] = Field(
-        description="What chose the lead unit; upward: one level above a unit that the appeal accuses"
+    source: Literal["table", "model", "both", "upward", "emergency"] = Field(
+        description="What chose the lead unit; upward: one level above a unit that the appeal accuses; "
+        "emergency: life is in danger, rescue leads"
     )
     evidence: list[Span]
 
@@ -235,6 +236,16 @@ class ClassifyOut(Message):
     model_config = ConfigDict(json_schema_extra={"examples": [{"results": [{**ANSWER, "id": None}]}]})
 
     results: list[Answer]
+
+
+class Original(Message):
+    """An appeal as it was sent, personal data included."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [ORIGINAL]})
+
+    id: str
+    title: str
+    text: str
 
 
 class LabelOut(Message):

@@ -1,59 +1,230 @@
-"""What operators watch: Prometheus metrics, in a registry of their own per application."""
+"""What operators watch: Prometheus metrics, in a registry of their own per application.
+
+Every label takes a bounded set of values: routes, codes, limits, lanes, heads and levels of the scheme;
+never an id, a key's name or an address. What docs/operations.md says of each is tested to be complete.
+"""
 
 from __future__ import annotations
 
+import math
+import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
+from importlib.metadata import PackageNotFoundError, version
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, disable_created_metrics
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.process_collector import ProcessCollector
 
-__all__ = ["CONTENT_TYPE_LATEST", "Metrics"]
+from serving.messages import Answer, UrgencyOut
+from serving.tracing import Tracing
+
+__all__ = ["CONTENT_TYPE_LATEST", "LANES", "Metrics"]
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+TOKENS = (16, 32, 64, 128, 192, 256, 384, 512, 1024, 2048)
 SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
+
+LANES = ("urgent", "rest")
+STAGES = ("understand", "queue", "model", "decide", "store")
+ACTIONS = ("auto_dispatch", "review", "transfer")
+SHED_LIMITS = ("queue_texts", "queue_chars", "queue_rows", "bulk_streams")
+RATE_LIMITS = ("key_requests_per_second", "address_requests_per_second")
+AUTH_CODES = frozenset({"not_signed_in", "not_allowed", "foreign_request", "wrong_login", "login_wait"})
+SCOPES = ("intake", "operate", "review", "train")
 
 
 class Metrics:
-    """All metrics of one application; units are in their names."""
+    """All metrics of one application; units are in their names. `tracing` draws the stages as spans."""
 
-    def __init__(self) -> None:
-        own = self.registry = CollectorRegistry()
-        ProcessCollector(registry=own)
+    def __init__(self, tracing: Tracing | None = None) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # they double the number of series, and nobody asks for them
+        self.tracing = tracing or Tracing()
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        self._add_requests(self.registry)
+        self._add_queue(self.registry)
+        self._add_answers(self.registry)
+        self._add_store(self.registry)
+        self._add_model(self.registry)
+        self._add_security(self.registry)
+        self._begin_at_zero()
+
+    def _add_requests(self, own: CollectorRegistry) -> None:
         self.requests = Counter(
             "jiesu_http_requests_total", "Answered requests", ["method", "route", "status"], registry=own
         )
         self.request_seconds = Histogram(
             "jiesu_http_request_seconds", "Request to answer", ["route"], buckets=SECONDS, registry=own
         )
+        self.in_flight = Gauge("jiesu_http_requests_in_flight", "Requests being answered", registry=own)
+        self.errors = Counter("jiesu_errors_total", "Requests refused, by error code", ["code"], registry=own)
         self.stage_seconds = Histogram(
-            "jiesu_stage_seconds", "Time by stage", ["stage"], buckets=SECONDS, registry=own
+            "jiesu_stage_seconds", "Time by stage of an answer", ["stage"], buckets=SECONDS, registry=own
         )
+        self.bulk_streams = Gauge("jiesu_bulk_streams", "Bulk requests being answered", registry=own)
+        self.bulk_rows = Counter(
+            "jiesu_bulk_rows_total", "Rows of bulk requests, by status", ["status"], registry=own
+        )
+
+    def _add_queue(self, own: CollectorRegistry) -> None:
         self.queue = Gauge("jiesu_queue_texts", "Texts that wait for the model", ["lane"], registry=own)
-        self.batch_texts = Histogram("jiesu_batch_texts", "Texts per batch", buckets=SIZES, registry=own)
-        self.shed = Counter("jiesu_shed_total", "Texts refused because of load", ["limit"], registry=own)
-        self.dropped = Counter("jiesu_dropped_total", "Texts whose caller had left", registry=own)
-        self.failed = Counter("jiesu_model_failures_total", "Batches the model failed on", registry=own)
-        self.decisions = Counter("jiesu_decisions_total", "Decisions", ["action"], registry=own)
-        self.urgency = Counter("jiesu_urgency_total", "Answers by urgency", ["level"], registry=own)
-        self.confidence = Histogram(
-            "jiesu_confidence", "Probability of the first answer", ["head"], buckets=SHARES, registry=own
+        self.queue_oldest = Gauge(
+            "jiesu_queue_oldest_seconds", "How long the oldest text has waited", ["lane"], registry=own
         )
+        self.queue_seconds = Histogram(
+            "jiesu_queue_wait_seconds", "Wait for the model", ["lane"], buckets=SECONDS, registry=own
+        )
+        self.batch_texts = Histogram("jiesu_batch_texts", "Texts per batch", buckets=SIZES, registry=own)
+        self.batch_tokens = Histogram(
+            "jiesu_batch_tokens", "Tokens per batch, with padding", buckets=TOKENS, registry=own
+        )
+        self.shed = Counter("jiesu_shed_total", "Refused because of load, by limit", ["limit"], registry=own)
+        self.dropped = Counter("jiesu_dropped_total", "Texts whose caller had left", registry=own)
+        self.expired = Counter("jiesu_expired_total", "Texts whose deadline had passed", registry=own)
+        self.failed = Counter("jiesu_model_failures_total", "Batches the model failed on", registry=own)
+
+    def _add_answers(self, own: CollectorRegistry) -> None:
+        self.decisions = Counter("jiesu_decisions_total", "Decisions, by action", ["action"], registry=own)
+        self.reasons = Counter(
+            "jiesu_decision_reasons_total", "Reasons given with decisions", ["reason"], registry=own
+        )
+        self.urgency = Counter(
+            "jiesu_urgency_total", "Answers by urgency, and who raised it", ["level", "source"], registry=own
+        )
+        self.confidence = Histogram(
+            "jiesu_confidence", "Probability of the answer told", ["head"], buckets=SHARES, registry=own
+        )
+
+    def _add_store(self, own: CollectorRegistry) -> None:
+        self.store_queue = Gauge(
+            "jiesu_store_queue_rows", "Answered appeals that wait for the disk", registry=own
+        )
+        self.group_rows = Histogram(
+            "jiesu_store_group_rows", "Appeals per transaction", buckets=SIZES, registry=own
+        )
+        self.commit_seconds = Histogram(
+            "jiesu_store_commit_seconds", "Transactions that store appeals", buckets=SECONDS, registry=own
+        )
+        self.store_errors = Counter(
+            "jiesu_store_errors_total", "Database away, or a row refused", ["kind"], registry=own
+        )
+        self.clock_jumps = Counter("jiesu_clock_jumps_total", "Jumps of the wall clock", registry=own)
+
+    def _add_model(self, own: CollectorRegistry) -> None:
         self.ready = Gauge("jiesu_ready", "1 when the part works", ["part"], registry=own)
-        self.model = Info("jiesu_model", "The model that answers", registry=own)
+        self.model = Gauge(
+            "jiesu_model_info", "The model that answers", ["version", "scheme"], registry=own
+        )
+        self.swaps = Counter("jiesu_model_swaps_total", "Models let in for an earlier one", registry=own)
+        self.load_failures = Counter(
+            "jiesu_model_load_failures_total", "Models that did not load or failed their check", registry=own
+        )
+        self.build = Info("jiesu_build", "The program", registry=own)
+        self.build.info({"version": _version(), "python": platform.python_version()})
+
+    def _add_security(self, own: CollectorRegistry) -> None:
+        self.auth_failures = Counter(
+            "jiesu_auth_failures_total", "Callers not let in", ["reason", "scope"], registry=own
+        )
+        self.rate_limited = Counter(
+            "jiesu_rate_limited_total", "Requests over their rate limit", ["limit", "scope"], registry=own
+        )
+        self.keys = Gauge("jiesu_api_keys", "API keys in force", ["scope"], registry=own)
+        self.key_expiry = Gauge(
+            "jiesu_api_key_expiry_timestamp_seconds", "When the next key ends", ["scope"], registry=own
+        )
+
+    def _begin_at_zero(self) -> None:
+        """Series that are there from the start: an alarm on growth misses what begins at 1."""
+        for lane in LANES:
+            self.queue.labels(lane), self.queue_oldest.labels(lane), self.queue_seconds.labels(lane)
+        for metric, values in (
+            (self.stage_seconds, STAGES),
+            (self.shed, SHED_LIMITS),
+            (self.decisions, ACTIONS),
+            (self.store_errors, ("away", "refused")),
+            (self.keys, SCOPES),
+        ):
+            for value in values:
+                metric.labels(value)
+
+    def watch_lane(self, lane: str, texts: Callable[[], int], oldest: Callable[[], float]) -> None:
+        """Ask for a lane's length, and the oldest text's wait in seconds, whenever metrics are read."""
+        self.queue.labels(lane).set_function(texts)
+        self.queue_oldest.labels(lane).set_function(oldest)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Time one stage of an answer (understand, model, decide, store)."""
+        """Time one stage of an answer (understand, model, decide, store), and draw it as a span."""
         start = time.perf_counter()
         try:
-            yield
+            with self.tracing.span(name):
+                yield
         finally:
             self.stage_seconds.labels(name).observe(time.perf_counter() - start)
+
+    def waited(self, lane: str, seconds: float) -> None:
+        """A text's time in the queue is over."""
+        self.stage_seconds.labels("queue").observe(seconds)
+        self.queue_seconds.labels(lane).observe(seconds)
+
+    def answered(self, answer: Answer) -> None:
+        """Count what was answered."""
+        self.decisions.labels(answer.decision.action).inc()
+        for reason in answer.decision.reasons:
+            self.reasons.labels(reason.code).inc()
+        if answer.urgency:
+            self.urgency.labels(answer.urgency.level, _raised_by(answer.urgency)).inc()
+        for head, probability in _probabilities(answer):
+            self.confidence.labels(head).observe(probability)
+
+    def answers_with(self, version: str, scheme: str) -> None:
+        """The model that answers from now on."""
+        self.model.clear()
+        self.model.labels(version, scheme).set(1)
+
+    def refused(self, code: str, scope: str = "session") -> None:
+        """A request was told an error; `scope` is what its route asks for, where nobody else says."""
+        self.errors.labels(code).inc()
+        if code in AUTH_CODES:
+            self.auth_failures.labels(code, scope).inc()
+
+    def keys_in_force(self, keys: Iterable[tuple[Iterable[str], datetime | None]]) -> None:
+        """All API keys in force, each with its scopes and when it ends (None: never)."""
+        held = [(frozenset(scopes), ends.timestamp() if ends else math.inf) for scopes, ends in keys]
+        self.key_expiry.clear()
+        for scope in SCOPES:
+            ends = [end for scopes, end in held if scope in scopes]
+            self.keys.labels(scope).set(len(ends))
+            if ends:
+                self.key_expiry.labels(scope).set(min(ends))
 
     def text(self) -> bytes:
         """The metrics in Prometheus' text format."""
         return generate_latest(self.registry)
+
+
+def _raised_by(urgency: UrgencyOut) -> str:
+    """rule where one stands for the level; else the model is alone with it, the lowest level included."""
+    rules = [one for one in urgency.triggers if one.source == "rule" and one.level == urgency.level]
+    return "rule" if rules else "model"
+
+
+def _probabilities(answer: Answer) -> Iterator[tuple[str, float]]:
+    for head in ("category", "appeal_type", "urgency", "tier", "unit"):
+        told = getattr(answer, head)
+        if told is not None:
+            yield head, told.probability
+    for head, told in answer.extra.items():
+        yield head, told.probability
+
+
+def _version() -> str:
+    try:
+        return version("jiesu")
+    except PackageNotFoundError:  # run from a folder that was never installed
+        return "unknown"

@@ -9,15 +9,18 @@ from pathlib import Path
 import numpy as np
 
 from classifier.errors import ModelError
-from classifier.predictor import Prediction, Predictor
+from classifier.predictor import Prediction, Predictor, Tokens
 from classifier.registry import Registry, shipped_model
 from data.scheme import Scheme
+from serving.accused import SpokenUnits
 from serving.decision import WorkingDays
 from serving.dispatch import Table, load_table
+from serving.emergency import Emergency
 from serving.errors import StartError
 from serving.settings import Settings
+from serving.urgency import DEFAULT_THRESHOLDS, LEVELS
 
-__all__ = ["Model", "check", "furnished", "load_model"]
+__all__ = ["KNOWN_TEXT", "Model", "check", "furnished", "load_model", "promoted"]
 
 KNOWN_TEXT = "小区楼下的自来水管爆了，水漫了一地，家里也停水了，请派人来修。"
 TOLERANCE = 1e-3  # a head's probabilities sum to one within this
@@ -28,7 +31,8 @@ class Model:
     """A predictor with what an answer needs beside it, looked up once.
 
     ``paths[head][code]`` are a label's names from the first level down; ``urgency_cuts`` the least
-    P(level or higher) at which the model may raise to that level.
+    P(level or higher) at which the model may raise to that level, ``top_level`` the highest one; ``spoken``
+    finds units in a text, ``emergency`` knows who rescues.
     """
 
     predictor: Predictor
@@ -38,6 +42,9 @@ class Model:
     paths: Mapping[str, Mapping[str, tuple[str, ...]]]
     thresholds: Mapping[str, float]
     urgency_cuts: Mapping[str, float]
+    top_level: str
+    spoken: SpokenUnits
+    emergency: Emergency
 
     @property
     def scheme(self) -> Scheme:
@@ -49,9 +56,11 @@ class Model:
         """The model's version."""
         return self.predictor.version
 
-    def predict(self, texts: Sequence[str]) -> list[Prediction]:
-        """Predictions with evidence, one per prepared text."""
-        return self.predictor.predict(texts, evidence=True)
+    def predict(
+        self, texts: Sequence[str], tokens: Sequence[Tokens | None] | None = None
+    ) -> list[Prediction]:
+        """Predictions with evidence, one per prepared text; ``tokens`` of the texts spare work."""
+        return self.predictor.predict(texts, evidence=True, tokens=tokens)
 
 
 def load_model(settings: Settings) -> Model:
@@ -62,6 +71,16 @@ def load_model(settings: Settings) -> Model:
     model = furnished(Predictor.load(_folder(settings)), settings)
     check(model)
     return model
+
+
+def promoted(settings: Settings) -> str:
+    """The version that the registry's pointer names; empty where no registry is set, or a folder instead.
+
+    Raises RegistryError when the pointer cannot be read or names a version that is not there.
+    """
+    if settings.registry_dir is None or settings.model_dir is not None:
+        return ""
+    return Registry(settings.registry_dir).champion().name
 
 
 def furnished(predictor: Predictor, settings: Settings) -> Model:
@@ -75,7 +94,13 @@ def furnished(predictor: Predictor, settings: Settings) -> Model:
         zone=settings.timezone,
         paths={name: {code: scheme.path(code, name) for code in head.codes} for name, head in heads.items()},
         thresholds=dict(predictor.thresholds),
-        urgency_cuts=calibration.of(part, "urgency").cuts if "urgency" in heads else {},
+        urgency_cuts={
+            **DEFAULT_THRESHOLDS,
+            **(calibration.of(part, "urgency").cuts if "urgency" in heads else {}),
+        },
+        top_level=heads["urgency"].codes[-1] if "urgency" in heads else LEVELS[-1],
+        spoken=SpokenUnits.of(scheme),
+        emergency=Emergency.of(scheme),
     )
 
 

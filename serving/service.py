@@ -1,29 +1,35 @@
-"""What lives as long as the process: model, database, queue; each heals without a restart."""
+"""What lives as long as the process: model, database, queues; each heals without a restart."""
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
-import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from typing import TypeVar
 from zoneinfo import ZoneInfo
 
-from data.errors import StoreError
-from data.store import Store
+from data.database import Database
+from data.errors import RowRefused, StoreError
+from data.store import NewAppeal, Store
 from serving.batcher import Batcher, Limits
-from serving.errors import ModelNotReady, StoreNotReady
-from serving.logs import log
+from serving.bulk.share import BulkShare
+from serving.champion import Champion
+from serving.errors import StoreNotReady
+from serving.health import Clock, Health
 from serving.metrics import Metrics
 from serving.models import Model
+from serving.reading import Readers
+from serving.security.sealing import Sealer
 from serving.settings import Settings
+from serving.writer import Result, Writer
 
 __all__ = ["Service"]
 
 T = TypeVar("T")
-THREADS = 4  # for the rules of long texts and for the database; the model has its own
+THREADS = 4  # for what has no threads of its own, as texts, model, database and healing have
+STORE_THREADS = 4  # one that hangs must not take those from /v1/classify
+READY_SECONDS = 2.0  # how long /readyz waits for the database
 
 
 class Service:
@@ -32,101 +38,178 @@ class Service:
     def __init__(self, settings: Settings, metrics: Metrics, load: Callable[[Settings], Model]) -> None:
         self.settings, self.metrics = settings, metrics
         self.zone = ZoneInfo(settings.timezone)
-        self.problems: dict[str, str] = {"model": "not loaded yet", "store": "not opened yet"}
-        self._load = load
-        self._model: Model | None = None
-        self._store: Store | None = None
+        self.health = Health(metrics)
+        self._checking: asyncio.Task[dict[str, str]] | None = None
+        self.sealer: Sealer | None = None  # set where encrypted originals are kept
+        self._champion = Champion(settings, load, self.health, metrics)
+        self._clock = Clock(self.health, metrics)
+        self._database: Database | None = None
+        self._readable = False  # a full disk can still be read
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="work")
-        self._healer: asyncio.Task[None] | None = None
+        self._store_threads = ThreadPoolExecutor(STORE_THREADS, thread_name_prefix="store")
+        self._healing_threads = ThreadPoolExecutor(2, thread_name_prefix="heal")
+        self.readers = Readers()
+        self._healers: list[asyncio.Task[None]] = []
+        self.bulk = BulkShare(
+            settings.bulk_streams, min(settings.bulk_texts, settings.queue_texts), settings.queue_chars // 4
+        )
+        metrics.bulk_streams.set_function(lambda: self.bulk.streams)
         self.batcher = Batcher(self.model, _limits(settings), metrics)
+        self.writer = Writer(self._add_many, settings.queue_rows, metrics)
+
+    @property
+    def problems(self) -> dict[str, str]:
+        """Why a part does not work, by part."""
+        return self.health.problems
 
     async def start(self) -> None:
         """Load the model and open the database, as far as they can be; then begin to answer."""
-        await asyncio.gather(self.run(self._try_model), self.run(self._try_store))
+        await asyncio.gather(self._aside(self._champion.look), self._aside(self._try_store))
+        self._clock.look()
         self.batcher.start()
-        self._healer = asyncio.create_task(self._heal())
+        self.writer.start()
+        self._healers = [asyncio.create_task(heal()) for heal in (self._heal_model, self._heal_store)]
 
     async def stop(self) -> None:
-        """Answer what was accepted, then let go of everything."""
-        if self._healer:
-            self._healer.cancel()
+        """Answer and store what was accepted, then let go of everything."""
+        for healer in self._healers:
+            healer.cancel()
         await self.batcher.stop(self.settings.grace_seconds)
-        self._threads.shutdown(wait=True)
-        if self._store:
-            self._store.close()
+        await self.writer.stop(self.settings.grace_seconds)
+        self.readers.close()
+        for pool in (self._threads, self._store_threads, self._healing_threads):
+            pool.shutdown(wait=True, cancel_futures=True)
+        if self._database:
+            self._database.close()
 
     def model(self) -> Model:
         """The model that answers now. Raises ModelNotReady."""
-        if self._model is None:
-            raise ModelNotReady("模型尚未就绪", self.problems.get("model", ""))
-        return self._model
+        return self._champion.model()
 
     async def run(self, work: Callable[..., T], *args: object) -> T:
         """Do blocking work in a thread, with the request's id still known to the log."""
         context = contextvars.copy_context()
         return await asyncio.get_running_loop().run_in_executor(self._threads, context.run, work, *args)
 
-    async def in_store(self, work: Callable[[Store], T]) -> T:
-        """Do something with the database in a thread. Raises StoreNotReady."""
-        if self._store is None or "store" in self.problems:
-            raise StoreNotReady("数据库尚未就绪", self.problems.get("store", ""))
+    async def in_database(self, work: Callable[[Database], T]) -> T:
+        """Do something with the database in a thread. Raises StoreNotReady, or RowRefused from the work.
+
+        Tried while rows cannot be written as well: what is stored can be read from a full disk.
+        """
+        self._opened()
         try:
-            return await self.run(work, self._store)
-        except StoreError as error:
-            self._note("store", str(error))
-            raise StoreNotReady("数据库暂时不可用", str(error)) from error
+            loop, context = asyncio.get_running_loop(), contextvars.copy_context()
+            # Looked up in the thread again: those that queued behind one that hung need not try as well.
+            return await loop.run_in_executor(
+                self._store_threads, context.run, lambda: work(self._opened())
+            )
+        except RowRefused:  # the database works
+            self.metrics.store_errors.labels("refused").inc()
+            raise
+        except (StoreError, OSError) as error:
+            self._readable = False
+            raise self._away(error) from error
+
+    async def in_store(self, work: Callable[[Store], T]) -> T:
+        """Do something with the stored appeals in a thread. Raises StoreNotReady."""
+        return await self.in_database(lambda database: work(Store(database)))
+
+    async def store_answer(self, row: NewAppeal, *, urgent: bool = False) -> Result:
+        """Store an appeal with its answer: (what is stored under its id, whether it was us who stored it).
+
+        On disk when this returns. Raises StoreNotReady, Overloaded (never for an urgent one) or Stopping.
+        """
+        self.must_store()
+        try:
+            return await self.writer.add(row, urgent=urgent)
+        except RowRefused:
+            self.metrics.store_errors.labels("refused").inc()
+            raise
+        except (StoreError, OSError) as error:
+            raise self._away(error) from error
+
+    def must_store(self) -> None:
+        """Raise StoreNotReady unless rows can be written, so far as is known."""
+        if "store" in self.problems:
+            raise StoreNotReady("数据库尚未就绪", self.problems["store"])
 
     async def check(self) -> dict[str, str]:
-        """What does not work right now, by part; asks the database."""
-        if "store" not in self.problems:
-            with suppress(StoreNotReady):  # noted in `problems`
-                await self.in_store(Store.check)
-        return dict(self.problems)
+        """What does not work right now, by part; asks the database, once for all who ask at a time."""
+        if self._checking is None or self._checking.done():
+            self._checking = asyncio.create_task(self._check())
+        return dict(await asyncio.shield(self._checking))
 
-    async def _heal(self) -> None:
+    async def _check(self) -> dict[str, str]:
+        late: dict[str, str] = {}
+        if "store" not in self.problems:
+            try:
+                await asyncio.wait_for(self.in_database(Database.check), READY_SECONDS)
+            except StoreNotReady:
+                pass  # it is in `problems` now
+            except TimeoutError:
+                late["store"] = f"the database gave no answer within {READY_SECONDS:g} s"
+        return late | self.problems
+
+    def _add_many(self, rows: Sequence[NewAppeal]) -> list[Result]:
+        self.must_store()
+        return Store(self._opened()).add_many(rows)
+
+    def _opened(self) -> Database:
+        if self._database is None or not self._readable:
+            raise StoreNotReady("数据库尚未就绪", self.problems.get("store", ""))
+        return self._database
+
+    def _away(self, error: StoreError | OSError) -> StoreNotReady:
+        self.health.bad("store", str(error))
+        self.metrics.store_errors.labels("away").inc()
+        return StoreNotReady("数据库暂时不可用", str(error))
+
+    async def _aside(self, work: Callable[[], None]) -> None:
+        await asyncio.get_running_loop().run_in_executor(self._healing_threads, work)
+
+    async def _heal_model(self) -> None:
         while True:
             await asyncio.sleep(self.settings.heal_seconds)
-            if "model" in self.problems:
-                await self.run(self._try_model)
-            if "store" in self.problems:
-                await self.run(self._try_store)
+            self._clock.look()
+            await self._aside(self._champion.look)
 
-    def _try_model(self) -> None:
-        try:
-            self._model = self._load(self.settings)
-        except Exception as error:  # whatever a damaged folder makes a library say: it is told on /readyz
-            self._note("model", f"{type(error).__name__}: {error}")
-        else:
-            self._works("model", version=self._model.version)
-            self.metrics.model.info({"version": self._model.version, "scheme": self._model.scheme.version})
+    async def _heal_store(self) -> None:
+        while True:
+            await asyncio.sleep(self.settings.heal_seconds)
+            if "store" in self.problems:
+                await self._aside(self._try_store)
 
     def _try_store(self) -> None:
         try:
-            self._store = self._store or Store.open(self.settings.database_url)
-            self._store.migrate()
-            self._store.check()
-        except StoreError as error:
-            self._note("store", str(error))
+            self._database = self._database or Database.open(self.settings.database_url)
+            self._database.migrate()
+            self._database.check()
+            self._database.prove()
+        except Exception as error:  # whatever a broken disk or driver says: it is told on /readyz
+            told = str(error) if isinstance(error, StoreError) else f"{type(error).__name__}: {error}"
+            self._readable = self._can_be_read()
+            self.health.bad("store", told)
         else:
-            self._works("store")
+            self._readable = True
+            self.health.good("store")
 
-    def _note(self, part: str, problem: str) -> None:
-        if self.problems.get(part) != problem:
-            log("not_ready", logging.ERROR, part=part, problem=problem[:500])
-        self.problems[part] = problem
-        self.metrics.ready.labels(part).set(0)
-
-    def _works(self, part: str, version: str = "") -> None:
-        self.problems.pop(part, None)
-        self.metrics.ready.labels(part).set(1)
-        log("ready", part=part, version=version)
+    def _can_be_read(self) -> bool:
+        if self._database is None:
+            return False
+        try:
+            self._database.check()
+        except StoreError:
+            return False
+        return True
 
 
 def _limits(settings: Settings) -> Limits:
     return Limits(
         batch_texts=settings.batch_texts,
-        batch_chars=settings.batch_chars,
+        batch_tokens=settings.batch_tokens,
+        batch_seconds=settings.batch_seconds,
         queue_texts=settings.queue_texts,
         queue_chars=settings.queue_chars,
+        answer_seconds=settings.answer_seconds,
         workers=settings.model_workers,
     )

@@ -20,7 +20,7 @@ DEFAULT_DATABASE = "sqlite:///var/jiesu.db"
 
 
 class Settings(BaseSettings):
-    """Everything an operator may set. `database_url` also reads DATABASE_URL."""
+    """Everything an operator may set. Two also read a name usual elsewhere: DATABASE_URL, OTEL_…_ENDPOINT."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True, populate_by_name=True)
 
@@ -36,15 +36,43 @@ class Settings(BaseSettings):
     timezone: str = "Asia/Shanghai"
     max_body_bytes: int = Field(4 * 1024 * 1024, ge=1024)
     answer_seconds: float = Field(30.0, gt=0)  # deadline of one request
-    grace_seconds: float = Field(10.0, ge=0)  # how long a stop waits for accepted requests
+    grace_seconds: float = Field(35.0, ge=0)  # how long a stop waits; over answer_seconds, none is dropped
     heal_seconds: float = Field(2.0, gt=0)  # pause between tries to load or connect again
     model_workers: int = Field(1, ge=1, le=64)
-    batch_texts: int = Field(32, ge=1)
-    batch_chars: int = Field(8192, ge=1)  # padded characters of one batch: longest text × texts
+    batch_texts: int = Field(16, ge=1)
+    batch_tokens: int = Field(512, ge=1)  # of one batch: longest text × texts; more is slower on a processor
+    batch_seconds: float = Field(10.0, gt=0)  # after which a batch counts as hung
     queue_texts: int = Field(1024, ge=1)
     queue_chars: int = Field(4_000_000, ge=1)
+    queue_rows: int = Field(4096, ge=1)  # answered appeals that wait for the disk
+    bulk_texts: int = Field(64, ge=1)  # rows of all bulk streams together that may be in the queue at once
+    bulk_streams: int = Field(4, ge=1)  # bulk requests at a time
+    bulk_idle_seconds: float = Field(60.0, gt=0)  # a bulk client that neither sends nor takes is given up
+    environment: Literal["development", "production"] = "development"
+    trusted_proxies: str = ""  # addresses or networks of the proxy that terminates TLS, separated by commas
+    cookie_secure: bool | None = None  # empty: outside of development
+    session_idle_minutes: float = Field(60.0, gt=0)
+    session_hours: float = Field(12.0, gt=0, le=24 * 30)
+    key_refresh_seconds: float = Field(2.0, gt=0)  # how soon a new or revoked key is felt
+    key_requests_per_second: float = Field(100.0, ge=0)  # of each key or user; 0: no limit
+    key_requests_burst: int = Field(1000, ge=1)
+    address_requests_per_second: float = Field(10.0, ge=0)  # of each address without a key
+    address_requests_burst: int = Field(100, ge=1)
+    audit_key: Path | None = None  # file with a secret that keys the audit log's hashes
+    originals_key: Path | None = None  # file with keys for encrypted originals; empty: they are not kept
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["json", "text"] = "json"
+    tracing_endpoint: str = Field(
+        "",
+        pattern=r"^(https?://\S+)?$",
+        validation_alias=AliasChoices(f"{PREFIX}TRACING_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"),
+    )  # an OpenTelemetry collector (OTLP over HTTP); empty: no tracing
+    tracing_share: float = Field(1.0, ge=0, le=1)  # of requests that are traced
+
+    @property
+    def secure_cookie(self) -> bool:
+        """Whether the session cookie travels over TLS only."""
+        return self.environment == "production" if self.cookie_secure is None else self.cookie_secure
 
     @field_validator("timezone")
     @classmethod

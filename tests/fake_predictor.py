@@ -85,7 +85,9 @@ class ScriptedPredictor(Predictor):
     def card(self) -> Mapping[str, Any]:
         return {"version": self.version, "scores": {}}
 
-    def predict(self, texts: Sequence[str], evidence: bool = True, part: str = "") -> list[Prediction]:
+    def predict(
+        self, texts: Sequence[str], evidence: bool = True, part: str = "", tokens: object = None
+    ) -> list[Prediction]:
         if part and part not in self._skill:
             raise ModelError(f"part: expected one of {', '.join(self._skill)}, got {part!r}")
         codes = {name: head.codes for name, head in self.heads.items()}

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from classifier.calibration import Calibration, HeadCalibration
-from classifier.predictor import Evidence, Prediction, Predictor
+from classifier.predictor import Evidence, Prediction, Predictor, Tokens
 from data.scheme import Head, Scheme, default_scheme
 from serving.models import Model, furnished
 from serving.settings import Settings
@@ -86,7 +86,13 @@ class FakePredictor(Predictor):
     def check(self) -> None:
         """The fake stores no known answer."""
 
-    def predict(self, texts: Sequence[str], evidence: bool = True, part: str = "") -> list[Prediction]:
+    def tokenise(self, text: str) -> Tokens | None:
+        """The fake has no encoder."""
+        return None
+
+    def predict(
+        self, texts: Sequence[str], evidence: bool = True, part: str = "", tokens: object = None
+    ) -> list[Prediction]:
         self.batches.append(list(texts))
         self.held.wait(10)
         if self.fail_on and any(self.fail_on in text for text in texts):

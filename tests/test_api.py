@@ -186,6 +186,7 @@ def test_scheme_and_model_are_told(shared: TestClient) -> None:
 def test_openapi_shows_an_example_for_every_answer(shared: TestClient) -> None:
     document = shared.get("/openapi.json").json()
     ours = {"/v1/appeals", "/v1/appeals/{id}", "/v1/classify", "/v1/scheme", "/v1/model"}
+    ours |= {"/v1/appeals:bulk", "/v1/appeals/{id}/original", "/v1/session"}
     assert set(document["paths"]) == ours | {"/livez", "/readyz", "/metrics"}
     schemas = document["components"]["schemas"]
     for methods in document["paths"].values():
@@ -228,7 +229,7 @@ def test_metrics_count_without_telling_ids_or_texts(tmp_path: Path) -> None:
         text = client.get("/metrics").text
     assert 'jiesu_http_requests_total{method="POST",route="/v1/appeals",status="201"} 1.0' in text
     assert 'route="/v1/appeals/{id}"' in text
-    assert 'jiesu_urgency_total{level="紧急"} 1.0' in text
+    assert 'jiesu_urgency_total{level="紧急",source="rule"} 1.0' in text
     assert 'jiesu_ready{part="store"} 1.0' in text
     assert "jiesu_decisions_total{" in text and "jiesu_model_info{scheme=" in text
     assert "geheim" not in text

@@ -3,12 +3,18 @@ from __future__ import annotations
 import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Split
 
 from classifier.calibration import Calibration, HeadCalibration, softmax
+from classifier.encoder import EncoderPart
 from classifier.errors import ModelError, RegistryError
+from classifier.folder import EncoderWindow
 from classifier.predictor import Predictor
 from classifier.registry import Registry
 from tests.models import toy_model, toy_rows
@@ -147,3 +153,52 @@ def copied(folder: Path, target: Path) -> Path:
     for path in folder.iterdir():
         (target / path.name).write_bytes(path.read_bytes())
     return target
+
+
+def test_texts_answered_together_are_answered_as_each_alone(predictor: Predictor) -> None:
+    texts = [
+        "清水湾小区停水一天了",
+        "凤凰路口小贩占道经营",
+        "",
+        "水",
+        "路口小贩占道经营，" * 40,
+        "没见过的话",
+    ]
+    for text, together in zip(texts, predictor.predict(texts), strict=True):
+        (alone,) = predictor.predict([text])
+        assert together.evidence == alone.evidence
+        for head, shares in alone.probabilities.items():
+            assert np.array_equal(together.probabilities[head], shares)
+
+
+def test_evidence_is_what_spoke_for_the_answer(predictor: Predictor) -> None:
+    text = "我们这里一切都好，只是昨天起小区停水一天了，其他没有什么"
+    spans = predictor.predict([text])[0].evidence["unit"]
+    assert 0 < len(spans) <= 3
+    assert [span.start for span in spans] == sorted(span.start for span in spans)
+    assert any("停水" in text[span.start : span.end] for span in spans)
+    assert all(0 < span.weight <= 1 and span.end - span.start >= 2 for span in spans)
+
+
+def test_nothing_is_tokenised_twice() -> None:
+    def tokenizer() -> Tokenizer:
+        words = {"[UNK]": 0, **{char: n for n, char in enumerate("路灯坏了", 1)}}
+        made = Tokenizer(WordLevel(words, unk_token="[UNK]"))
+        made.pre_tokenizer = Split("", "isolated")
+        return made
+
+    class Session:
+        seen: ClassVar[list[list[int]]] = []
+
+        def run(self, names: list[str], given: dict[str, Any]) -> tuple[Any, Any]:
+            self.seen.append(given["ids"][0].tolist())
+            return np.zeros((len(given["ids"]), 2), np.float32), np.zeros((len(given["ids"]), 3), np.float32)
+
+    part = EncoderPart(Session(), tokenizer(), EncoderWindow("", 8, 8, 0))
+    before = EncoderPart(Session(), tokenizer(), part.window)  # the champion that tokenised it
+    tokens = part.tokenise("路灯坏了")
+    assert (tokens.ids, len(tokens)) == ([1, 2, 3, 4], 4)
+    part.run(["不是这些字"], [tokens])
+    part.run(["路灯"], [before.tokenise("坏了")])
+    part.run(["灯坏"])
+    assert Session.seen == [[1, 2, 3, 4], [1, 2], [2, 3]]

@@ -183,3 +183,28 @@ def test_wrong_holidays_are_told_with_their_lines() -> None:
 def test_another_schemes_unknown_level_has_no_clock(scheme: Scheme) -> None:
     decision = decided(scheme, urgency=UrgencyAnswer("加急", 0.9, rule_level="加急"))
     assert (decision.respond_by, decision.resolve_by, decision.at_once) == (None, None, False)
+
+
+BY_MODEL = UrgencyAnswer("特急", 0.8, rule_level="一般", model_level="特急")
+
+
+def test_danger_that_the_model_alone_sees_is_looked_at_at_once(scheme: Scheme) -> None:
+    decision = decided(scheme, urgency=BY_MODEL)
+    assert (decision.action, decision.at_once, decision.transfer_to) == ("review", True, ())
+    assert codes(decision) == ["urgency_by_model_only", "at_once"]
+    assert "仅由模型判断" in decision.reasons[0].text and "立即" in decision.reasons[1].text
+
+
+def test_a_slow_hand_over_does_not_hide_danger_that_the_model_sees(scheme: Scheme) -> None:
+    text = "信访局已经受理，给了受理告知书"
+    urgency = assess(text, {"一般": 0.1, "特急": 0.9})
+    decision = decided(scheme, text, urgency=urgency)
+    assert (decision.action, decision.at_once, decision.transfer_to) == ("review", True, ("信访",))
+    assert {"transfer_信访", "urgency_by_model_only"} <= set(codes(decision))
+
+
+def test_a_rescue_units_lead_is_not_doubted_for_the_models_share(scheme: Scheme) -> None:
+    rescue = unit(lead="xiaofang", usual="yuanlin", source="emergency", probability=0.02)
+    decision = decided(scheme, "孩子掉进河里了，快来人", unit=rescue)
+    assert decision.action == "transfer"
+    assert not {"low_probability", "heads_disagree"} & set(codes(decision))

@@ -8,15 +8,17 @@ import pytest
 
 from data.appeals import Place
 from data.scheme import Scheme, default_scheme
+from serving.accused import SpokenUnits
 from serving.dispatch import (
     DispatchTableError,
     Table,
-    accused_units,
     find_tier,
     find_unit,
     load_table,
     parse_table,
 )
+from serving.emergency import Emergency, Rescue
+from serving.urgency import LEVELS, assess
 
 HEAD = "# version: t1\ncategory,district,street,tier,unit,co_units,co_from,binding,note\n"
 
@@ -102,7 +104,7 @@ def test_co_units_join_from_their_level_on(scheme: Scheme, table: Table) -> None
     ],
 )
 def test_accused_units(scheme: Scheme, text: str, units: set[str]) -> None:
-    assert accused_units(scheme, text) == units
+    assert SpokenUnits.of(scheme).accused(text) == units
 
 
 @pytest.mark.parametrize(
@@ -176,3 +178,72 @@ def test_a_spreadsheet_in_gb18030_is_read(scheme: Scheme, tmp_path: Path) -> Non
     file.write_bytes(b"\xff\xff\xff")
     with pytest.raises(DispatchTableError, match="UTF-8"):
         load_table(scheme, file)
+
+
+def called(text: str, scheme: Scheme, probs: dict[str, float] | None = None, **model: float) -> Rescue:
+    """Who is called out for a text, by its rules and what the model says of its urgency."""
+    urgency = assess(text, model or None)
+    return Emergency.of(scheme).called_out(urgency, LEVELS[-1], probs or {})
+
+
+@pytest.mark.parametrize(
+    ("text", "units"),
+    [
+        ("公园的湖里有人落水了，快来人", ("xiaofang", "weijian")),
+        ("楼下车棚着火了", ("xiaofang",)),
+        ("有人持刀在超市里", ("gongan",)),
+        ("我爸昏迷了，叫不醒", ("weijian",)),
+        ("一辆车把行人撞倒了", ("gongan", "weijian")),
+        ("公园的路灯坏了", ()),
+        ("路中间的井盖不见了", ()),  # urgent, but nobody's life
+    ],
+)
+def test_rescue_is_called_out_by_the_danger(scheme: Scheme, text: str, units: tuple[str, ...]) -> None:
+    assert called(text, scheme).units == units
+
+
+def test_a_drowning_is_not_led_by_the_parks_unit(scheme: Scheme, table: Table) -> None:
+    probs = {"yuanlin": 0.9, "xiaofang": 0.02}
+    rescue = called("公园的湖里有人落水了，快来人", scheme)
+    answer = find_unit(scheme, table, "0502", unit_probs=probs, urgency="特急", rescue=rescue)
+    assert (answer.lead, answer.source) == ("xiaofang", "emergency")
+    assert answer.co_units[:2] == ("yuanlin", "weijian")  # the parks' staff knows the place
+    assert ("yuanlin", 0.9) in answer.alternatives
+
+
+def test_who_rescues_anyway_keeps_the_lead(scheme: Scheme, table: Table) -> None:
+    gas = called("厨房燃气管一直在漏气", scheme)
+    answer = find_unit(scheme, table, "0802", unit_probs={"ranqi": 0.9}, rescue=gas)
+    assert (answer.lead, answer.source) == ("ranqi", "both")
+    assert "xiaofang" in answer.co_units
+    water = find_unit(scheme, table, "0301", unit_probs={"gongshui": 0.9}, rescue=gas)
+    assert (water.lead, water.source) == ("xiaofang", "emergency")
+
+
+def test_an_accused_unit_does_not_lead_a_rescue(scheme: Scheme, table: Table) -> None:
+    rescue = called("有人持刀在超市里", scheme)
+    answer = find_unit(scheme, table, "0806", unit_probs={"gongan": 0.9}, accused={"gongan"}, rescue=rescue)
+    assert answer.lead == "jijian"
+    assert "gongan" not in answer.co_units
+
+
+def test_danger_that_the_model_alone_sees_calls_the_likeliest(scheme: Scheme) -> None:
+    rescue = called("那里的事情你们快来看看", scheme, {"gongan": 0.3, "yuanlin": 0.6}, 特急=0.9, 一般=0.1)
+    assert rescue.units == ("gongan",)
+    assert {"xiaofang", "weijian", "ranqi"} <= rescue.may_lead
+
+
+UNITS = "name: a\nversion: '1'\nunits: [{{code: U, name: 水务站}}, {{code: V, name: {}}}]\n"
+
+
+@pytest.mark.parametrize(("name", "units"), [("消防大队", ("V",)), ("园林站", ())])
+def test_a_schemes_own_rescue_unit_is_found_by_its_name(name: str, units: tuple[str, ...]) -> None:
+    assert called("楼下车棚着火了", Scheme.parse(UNITS.format(name))).units == units
+
+
+def test_rows_are_found_among_thousands(scheme: Scheme) -> None:
+    lines = "".join(f"0801,东湖区,第{n}街道,,jiedao,,,,\n" for n in range(3000))
+    table = parse_table(scheme, HEAD + lines + "0801,东湖区,第7街道,,wuye,,,,\n")
+    place = Place(district="东湖区", street="第7街道")
+    assert find_unit(scheme, table, "0801", place).lead == "wuye"
+    assert find_unit(scheme, table, "0801", Place(district="西湖区")).lead == "xiaofang"

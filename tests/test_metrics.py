@@ -521,7 +521,9 @@ def test_answers_come_back_in_the_rows_order_and_progress_counts_them() -> None:
 
 def test_answers_that_are_no_probabilities_are_refused() -> None:
     class Broken(ScriptedPredictor):
-        def predict(self, texts: Sequence[str], evidence: bool = True, part: str = "") -> list[Prediction]:
+        def predict(
+            self, texts: Sequence[str], evidence: bool = True, part: str = "", tokens: object = None
+        ) -> list[Prediction]:
             twice = {"unit": np.full(52, 2 / 52, dtype=np.float32)}
             return [
                 Prediction({**one.probabilities, **twice}, one.codes)

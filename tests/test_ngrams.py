@@ -8,6 +8,7 @@ from classifier.ngrams import (
     BITS,
     MAX_CHARS,
     Features,
+    all_occurrences,
     char_occurrences,
     count,
     occurrences,
@@ -79,3 +80,22 @@ def test_any_text_is_taken(text: str) -> None:
     found = occurrences(text, Features(1, 4))
     assert len(found.hashes) == len(found.starts) == len(found.ends)
     assert all(0 <= a < b <= len(text) for a, b in zip(found.starts, found.ends, strict=True))
+
+
+@given(st.lists(st.text(alphabet="路灯坏了AbC12，。 \u0130😀", max_size=40), max_size=6), st.booleans())
+def test_texts_read_together_are_read_as_each_alone(texts: list[str], words: bool) -> None:
+    features = Features(1, 4, words)
+    together = all_occurrences(texts, features)
+    assert len(together) == len(texts)
+    for text, found in zip(texts, together, strict=True):
+        alone = occurrences(text, features)
+        for part in ("hashes", "starts", "ends"):
+            assert getattr(found, part).tolist() == getattr(alone, part).tolist()
+
+
+def test_a_long_text_among_others_keeps_its_places() -> None:
+    long = "路灯坏了没人修，" * 1_000
+    first, middle, last = all_occurrences(["井盖", long, "停水"], Features(2, 2))
+    assert int(middle.ends.max()) == len(long)
+    assert first.hashes.tolist() == occurrences("井盖", Features(2, 2)).hashes.tolist()
+    assert last.starts.tolist() == [0]

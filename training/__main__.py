@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
+import getpass
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
 from training.errors import TrainingError
 
+if TYPE_CHECKING:
+    from evaluation.gate import Judgement
+
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, help="Train a model version from labelled rows."
 )
 RUNS = Path("runs")
+
+RegistryOption = Annotated[Path, typer.Option("--registry", help="Registry of model versions.")]
+LimitsOption = Annotated[
+    Path | None, typer.Option("--limits", help="TOML file with the gate's limits; default: its own.")
+]
+ChampionOption = Annotated[
+    Path | None,
+    typer.Option("--champion", help="Where the champion saw the test rows: the model it was measured by."),
+]
+RunsOption = Annotated[Path, typer.Option("--runs", help="Folder of runs, for the champion's own weights.")]
 
 
 @app.callback()
@@ -63,6 +77,109 @@ def linear_command(
         _fit(config, run, "", None, 0, console, encoder_off=True)
 
 
+@app.command("retrain")
+def retrain_command(
+    config: Annotated[Path, typer.Argument(help="TOML file of the base data, e.g. configs/default.toml")],
+    data: Annotated[
+        list[Path], typer.Option("--data", help="Dataset version (folder) or labelled file; oldest first.")
+    ],
+    registry: RegistryOption,
+    limits: LimitsOption = None,
+    champion: ChampionOption = None,
+    run: Annotated[Path | None, typer.Option(help="Folder of the run; default: by its content.")] = None,
+    runs: RunsOption = RUNS,
+    data_root: Annotated[str, typer.Option(help="Folder of the base data; default: the config's.")] = "",
+    promote: Annotated[bool, typer.Option("--promote", help="Make it champion if it passes.")] = False,
+) -> None:
+    """Train a challenger from the champion with new labels, judge it, and add it to the registry.
+
+    The verdict is stored with it, whichever way it went. Exit status: 0 passed, 1 refused, 2 not possible.
+
+    Example: python -m training retrain training/configs/default.toml
+    --data var/datasets/week-20310505-1a2b3c4d --registry var/models --promote
+    """
+    with errors_shown() as console:
+        from training.cpu import fast_cpu
+
+        fast_cpu()  # before torch is first imported
+        from classifier.registry import Registry
+        from data.progress import progress_bars
+        from evaluation.limits import load_limits
+        from training.config import changed, load_config
+        from training.retrain import Places, retrain
+
+        settings = changed(load_config(config), data_root=data_root)
+        toml = config.read_text(encoding="utf-8")
+        places, allowed = Places(Registry(registry), runs, run, champion), load_limits(limits)
+        with progress_bars() as shown:
+            made = retrain(
+                settings, toml, data, places, allowed, _teller(console), _account(), promote, shown
+            )
+        _print_judgement(made.judgement, console)
+        _teller(console)(made.full_run)
+        place = "champion" if made.promoted else "candidate"
+        _teller(console)(f"{place}: {made.fitted.version} in {registry}")
+    raise typer.Exit(0 if made.judgement.passed else 1)
+
+
+@app.command("gate")
+def gate_command(
+    config: Annotated[Path, typer.Argument(help="TOML file of the base data, e.g. configs/default.toml")],
+    challenger: Annotated[Path, typer.Argument(help="Model folder, e.g. runs/default/model")],
+    data: Annotated[
+        list[Path], typer.Option("--data", help="Dataset version (folder) or labelled file; oldest first.")
+    ],
+    registry: RegistryOption,
+    limits: LimitsOption = None,
+    champion: ChampionOption = None,
+    runs: RunsOption = RUNS,
+    data_root: Annotated[str, typer.Option(help="Folder of the base data; default: the config's.")] = "",
+) -> None:
+    """Judge a model folder against the champion; the verdict is stored if the registry has the folder.
+
+    Exit status: 0 passed, 1 refused, 2 not possible.
+
+    Example: python -m training gate training/configs/default.toml runs/default/model
+    --data var/datasets/week-20310505-1a2b3c4d --registry var/models
+    """
+    with errors_shown() as console:
+        from classifier.registry import Registry
+        from data.progress import progress_bars
+        from evaluation.limits import load_limits
+        from training.config import changed, load_config
+        from training.retrain import Places, gate_folder
+
+        settings = changed(load_config(config), data_root=data_root)
+        places, allowed = Places(Registry(registry), runs, None, champion), load_limits(limits)
+        with progress_bars() as shown:
+            judgement = gate_folder(
+                settings, challenger, data, places, allowed, _teller(console), _account(), shown
+            )
+        _print_judgement(judgement, console)
+    raise typer.Exit(0 if judgement.passed else 1)
+
+
+def _print_judgement(judgement: Judgement, console: Console) -> None:
+    marks = {True: "passed     ", False: "refused    ", None: "not checked"}
+    for one in judgement.findings:
+        line = f"{marks[one.passed]} {one.check}: {one.reason}"
+        style = "red" if one.passed is False else ""
+        console.print(line, markup=False, highlight=False, soft_wrap=True, style=style)
+    console.print(judgement.sentence, markup=False, highlight=False, soft_wrap=True, style="bold")
+
+
+def _teller(console: Console) -> Callable[[str], None]:
+    return lambda message: console.print(message, markup=False, highlight=False, soft_wrap=True)
+
+
+def _account() -> str:
+    """Who runs the command, for the registry's history."""
+    try:
+        return f"cli:{getpass.getuser()}"
+    except (KeyError, OSError):  # a container's account without a name
+        return "cli:unknown"
+
+
 @app.command("publish")
 def publish_command(
     model: Annotated[Path, typer.Argument(help="Model folder, e.g. runs/default/model")],
@@ -78,8 +195,8 @@ def publish_command(
     with errors_shown() as console:
         Predictor.load(model).check()
         target = Registry(registry) if registry else Registry()
-        added = target.add(model)
-        target.promote(added.name)
+        added = target.add(model, _account())
+        target.promote(added.name, _account())
         console.print(f"champion: {added.name} in {target.root}", markup=False, highlight=False)
 
 
@@ -117,7 +234,7 @@ def errors_shown() -> Iterator[Console]:
     try:
         yield console
     except known_errors() as error:
-        console.print(str(error), style="red", markup=False, highlight=False)
+        console.print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
         raise typer.Exit(2) from error
 
 

@@ -20,7 +20,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from training.errors import ConfigError
 
-__all__ = ["Config", "DataFile", "EncoderConfig", "LexicalConfig", "SplitConfig", "changed", "load_config"]
+__all__ = [
+    "Config", "DataFile", "EncoderConfig", "LexicalConfig", "RetrainConfig", "SplitConfig", "changed",
+    "load_config",
+]  # fmt: skip
 
 
 class _Strict(BaseModel):
@@ -97,6 +100,24 @@ class LexicalConfig(_Strict):
     costs: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
 
 
+class RetrainConfig(_Strict):
+    """How a challenger goes on from the champion when labels were added (`training retrain`).
+
+    ``rehearsal``: the share of the base data's groups that the encoder is trained on again beside the new
+    labels, lest it forget; the lexical part always sees all. ``new_weight`` scales the new rows' loss.
+    A full run is due from ``full_share`` new labels (as a share of the rows of the last full run) or
+    ``full_after`` retrainings on.
+    """
+
+    epochs: int = Field(2, ge=1)
+    learning_rate: float = Field(5e-5, gt=0)
+    head_factor: float = Field(2.0, gt=0)
+    new_weight: float = Field(2.0, gt=0, le=10)
+    rehearsal: float = Field(0.5, gt=0, le=1)
+    full_share: float = Field(0.2, gt=0)
+    full_after: int = Field(10, ge=1)
+
+
 class Config(_Strict):
     """Everything a training run needs."""
 
@@ -110,6 +131,7 @@ class Config(_Strict):
     split: SplitConfig = SplitConfig()
     encoder: EncoderConfig | None = EncoderConfig()
     lexical: LexicalConfig | None = LexicalConfig()
+    retrain: RetrainConfig = RetrainConfig()
     encoder_off: bool = False
     lexical_off: bool = False
 

@@ -2,12 +2,13 @@
 
 TrainingError
 ├── ConfigError        a training configuration that can't be used
-└── BaseEncoderError   the base encoder can't be had or is not what was expected
+├── BaseEncoderError   the base encoder can't be had or is not what was expected
+└── RetrainError       there is nothing to retrain from, or no row left to judge by
 """
 
 from __future__ import annotations
 
-__all__ = ["BaseEncoderError", "ConfigError", "TrainingError"]
+__all__ = ["BaseEncoderError", "ConfigError", "RetrainError", "TrainingError"]
 
 
 class TrainingError(Exception):
@@ -20,3 +21,7 @@ class ConfigError(TrainingError):
 
 class BaseEncoderError(TrainingError):
     """The base encoder is missing, damaged or of another format."""
+
+
+class RetrainError(TrainingError):
+    """A challenger that can't be trained or judged: no champion, no new labels, or no unseen test row."""

@@ -7,7 +7,7 @@ import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +30,26 @@ from training.errors import TrainingError
 from training.export import Parts, export_encoder, write_model
 from training.lexical_stage import train_lexical
 
-__all__ = ["Fitted", "fit", "heads_with_labels", "refit"]
+__all__ = ["Beginning", "Fitted", "data_hashes", "fit", "fit_split", "heads_with_labels", "refit"]
 
 F32 = npt.NDArray[np.float32]
 Tell = Callable[[str], None]
+
+
+def _afresh(heads: Mapping[str, Sequence[str]], run: Path) -> Path | None:
+    return None
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """What a run goes on from. ``weights`` gives, for the run's heads and folder, a file of weights to start
+    from (None: the base encoder); ``encoder_rows`` are what the encoder is tuned on (empty: all training
+    rows); ``lineage`` joins what the model says of its origin.
+    """
+
+    weights: Callable[[Mapping[str, Sequence[str]], Path], Path | None] = _afresh
+    encoder_rows: Sequence[Row] = ()
+    lineage: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -48,16 +64,33 @@ class Fitted:
 def fit(config: Config, config_toml: str, run: Path, tell: Tell) -> Fitted:
     """Train on the training folds, calibrate on validation, export, and score on the test folds."""
     scheme = load_scheme(config)
-    split = sides(config, load_rows(config, scheme))
+    return fit_split(config, config_toml, run, scheme, sides(config, load_rows(config, scheme)), tell)
+
+
+def fit_split(
+    config: Config,
+    config_toml: str,
+    run: Path,
+    scheme: Scheme,
+    split: Mapping[str, Sequence[Row]],
+    tell: Tell,
+    begin: Beginning | None = None,
+) -> Fitted:
+    """As `fit`, from rows that are on their sides (train, validation, test) already.
+
+    Raises TrainingError when no training row has a label.
+    """
+    begin = begin or Beginning()
     heads = heads_with_labels(scheme, split["train"])
     tell("  ".join(f"{side}: {len(rows)} rows" for side, rows in split.items()))
     train, validation = (build_dataset(split[side], heads) for side in ("train", "validation"))
-    encoder = _encoder(config, train, validation, run, tell)
+    tuned = build_dataset(begin.encoder_rows, heads) if begin.encoder_rows else train
+    encoder = _encoder(config, tuned, validation, run, tell, begin.weights(heads, run))
     lexical = _lexical(config, train, encoder, tell)
     parts = Parts(encoder, lexical, heads, scheme)
     exported = _staged(run, encoder, config)
     calibration = _calibrate(exported, parts, validation, config, config_toml, tell)
-    return _finish(exported, parts, calibration, split, config, config_toml, run, tell)
+    return _finish(exported, parts, calibration, split, config, config_toml, run, tell, begin.lineage)
 
 
 def refit(config: Config, config_toml: str, run: Path, measured: Path, tell: Tell) -> Fitted:
@@ -104,11 +137,11 @@ def heads_with_labels(scheme: Scheme, rows: Sequence[Row]) -> dict[str, tuple[st
 
 
 def _encoder(
-    config: Config, train: Dataset, validation: Dataset, run: Path, tell: Tell
+    config: Config, train: Dataset, validation: Dataset, run: Path, tell: Tell, start: Path | None
 ) -> TrainedEncoder | None:
     if config.encoder is None or config.encoder_off:
         return None
-    return train_encoder(config, config.encoder, train, validation, run / "encoder", tell)
+    return train_encoder(config, config.encoder, train, validation, run / "encoder", tell, start)
 
 
 def _lexical(
@@ -184,8 +217,9 @@ def _finish(
     config_toml: str,
     run: Path,
     tell: Tell,
+    lineage: Mapping[str, Any],
 ) -> Fitted:
-    origin = _origin(config, split["train"], parts, "training folds")
+    origin = {**_origin(config, split["train"], parts, "training folds"), **lineage}
     with tempfile.TemporaryDirectory(dir=run) as scratch:
         trial = Path(scratch) / "model"
         shutil.copytree(folder, trial)
@@ -239,13 +273,14 @@ def _origin(config: Config, rows: Sequence[Row], parts: Parts, trained_on: str) 
         "trained_on": trained_on,
         "rows": len(rows),
         "sources": dict(Counter(row.source for row in rows)),
-        "data_sha256": _hashes(config),
+        "data_sha256": data_hashes(config),
         "scheme": f"{parts.scheme.name} {parts.scheme.version} {parts.scheme.sha256[:12]}",
         "seed": config.seed,
     }
 
 
-def _hashes(config: Config) -> dict[str, str]:
+def data_hashes(config: Config) -> dict[str, str]:
+    """sha256 of every file of a configuration that is there, by its path."""
     found: dict[str, str] = {}
     for file in config.data:
         path = next((p for p in (Path(config.data_root) / file.path, Path(file.path)) if p.exists()), None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from alembic import context
 
+from data import access_tables, review_tables  # noqa: F401  METADATA then knows its tables
 from data.store_tables import METADATA
 
 context.configure(

@@ -14,6 +14,14 @@ __all__ = ["json_response", "problems", "service_of"]
 
 # status -> (meaning, example of the error's fields)
 EXAMPLES: dict[int, tuple[str, dict[str, Any]]] = {
+    401: (
+        "No valid key and no session",
+        {"code": "not_signed_in", "message": "需要身份验证", "field": "Authorization"},
+    ),
+    403: (
+        "The key or user lacks the scope, or a session's request is not from our own page",
+        {"code": "not_allowed", "message": "没有权限", "field": "scope", "expected": "其中之一：intake"},
+    ),
     404: ("Not found", {"code": "appeal_not_found", "message": "没有这个编号的诉求", "field": "id"}),
     409: (
         "The id is taken by an appeal with another body",
@@ -32,7 +40,7 @@ EXAMPLES: dict[int, tuple[str, dict[str, Any]]] = {
         {"code": "invalid_input", "message": "缺少必填字段", "field": "text", "expected": "必填"},
     ),
     429: (
-        "The queue is full; see Retry-After",
+        "The queue is full, or too many requests of this caller; see Retry-After",
         {"code": "overloaded", "message": "服务繁忙，请稍后重试", "field": "queue_texts", "got": "已有 1024"},
     ),
     503: (

@@ -10,13 +10,20 @@ from fastapi import APIRouter, Request, Response
 from serving.messages import HeadOut, LabelOut, ModelOut, SchemeOut
 from serving.models import Model
 from serving.routes import json_response, problems, service_of
+from serving.security.roles import needs
 
 __all__ = ["router"]
 
 router = APIRouter(prefix="/v1", tags=["model"])
 
 
-@router.get("/scheme", response_model=SchemeOut, responses=problems(503), summary="The label scheme in force")
+@router.get(
+    "/scheme",
+    response_model=SchemeOut,
+    responses=problems(401, 403, 429, 503),
+    summary="The label scheme in force",
+    dependencies=[needs()],
+)
 async def read_scheme(request: Request) -> Response:
     """Every head with its labels, in the order of the classifier's outputs."""
     model = service_of(request).model()
@@ -27,7 +34,13 @@ async def read_scheme(request: Request) -> Response:
     )
 
 
-@router.get("/model", response_model=ModelOut, responses=problems(503), summary="The model in force")
+@router.get(
+    "/model",
+    response_model=ModelOut,
+    responses=problems(401, 403, 429, 503),
+    summary="The model in force",
+    dependencies=[needs()],
+)
 async def read_model(request: Request) -> Response:
     """Its version, the scores it was measured at, and the thresholds of automatic dispatch."""
     model = service_of(request).model()

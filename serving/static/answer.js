@@ -10,7 +10,8 @@ const ACTIONS = {
   transfer: { name: "移交", icon: ["M5 12h14", "m12 5 7 7-7 7"] },
 };
 export const TITLES = { category: "事项分类", appeal_type: "诉求性质", urgency: "紧急程度", tier: "责任层级", unit: "承办单位", petition: "信访分类" };
-const SOURCES = { table: "派单表", model: "模型", both: "派单表与模型一致", upward: "回避被反映单位，上提一级" };
+const SOURCES = { table: "派单表", model: "模型", both: "派单表与模型一致", upward: "回避被反映单位，上提一级",
+  emergency: "危及生命，救援单位先到" };
 
 /** The whole answer; `labels` gives the ordered labels of the ordinal heads (from /v1/scheme). */
 export function render(text, answer, labels) {

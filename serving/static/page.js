@@ -3,6 +3,7 @@
 import { TITLES, render, summary } from "/static/answer.js";
 import { left, past } from "/static/clock.js";
 import { el } from "/static/elements.js";
+import { proof, session, who } from "/static/session.js";
 
 const EXAMPLES = [
   ["井盖缺失", "梧桐里小区3号楼门口的污水井盖不见了，晚上又没有路灯，刚才有个老人差点踩空掉进去，请马上派人来处理。"],
@@ -41,7 +42,7 @@ async function ask(event) {
   tell(null);
   try {
     const reply = await fetch("/v1/classify", {
-      method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(asked), signal: own.signal,
+      method: "POST", headers: { "Content-Type": "application/json", ...proof() }, body: JSON.stringify(asked), signal: own.signal,
     });
     const answer = await reply.json();
     if (reply.ok) show(asked.texts[0], answer.results[0]);
@@ -103,6 +104,9 @@ function tick() {
 async function connect() {
   const service = $("service");
   try {
+    const known = await session();
+    $("who").replaceChildren(...who(known));
+    $("who").hidden = known.kind !== "user";
     const [scheme, model] = await Promise.all(["/v1/scheme", "/v1/model"].map(async (path) => {
       const reply = await fetch(path);
       if (!reply.ok) throw new Error((await reply.json()).error.message);

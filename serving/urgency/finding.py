@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cached_property
 
 from serving.urgency.answer import LEVELS, Trigger
 from serving.urgency.context import Hit, dismissal
-from serving.urgency.leading import spans
+from serving.urgency.leading import bit_of, spans
 from serving.urgency.scan import Scan, compiled
 
 GENERAL, SOON, URGENT, EXTREME = range(4)
@@ -41,13 +42,21 @@ class Pattern:
     tolerates: frozenset[str] = frozenset()
     unless: str = ""
 
+    @cached_property
+    def bit(self) -> int:
+        """Its bit in ``Scan.possible``."""
+        return bit_of(self.words)
+
 
 Rule = Callable[[Scan], list[Trigger]]
 
 
 def find(scan: Scan, kind: str, patterns: Iterable[Pattern]) -> list[Trigger]:
     """The triggers of a kind: every pattern's hits that no context dismisses, at most four per pattern."""
-    return [trigger for pattern in patterns for trigger in _matches(scan, kind, pattern)]
+    possible = scan.possible
+    return [
+        trigger for pattern in patterns if pattern.bit & possible for trigger in _matches(scan, kind, pattern)
+    ]
 
 
 def _matches(scan: Scan, kind: str, pattern: Pattern) -> list[Trigger]:

@@ -1,107 +1,23 @@
-"""Quick search for long alternations: jump from one possible first character to the next.
+"""Quick search for long alternations: skip texts and places where no match can begin.
 
 The ``re`` module tries every branch of a nested alternation at every position (some 100 to 400 ns each). A
-run over characters that cannot begin a match costs a fiftieth of that, so the first characters are worked
-out from the pattern and everything between them is skipped.
+run over characters that cannot begin a match costs a fiftieth of that, so everything between the possible
+first characters is skipped. And most of the rules' patterns cannot match anywhere in a given text: one look
+at the text's characters and pairs of them tells which, for all patterns at once.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
+from operator import add
+from threading import Lock
 
-_ZERO_WIDTH = ("(?=", "(?!", "(?<=", "(?<!")
-_DIGITS = "0123456789０１２３４５６７８９"
-_SPACES = " \t\n\r\f\v\u3000\xa0"
-_ANY = "any"  # longer than one character, so it is none
-_MOST = 2000  # first characters beyond which skipping does not pay
+from serving.urgency.openings import ANY, first_characters, landmarks
 
-
-@dataclass
-class _Reader:
-    """Reads the part of the regex syntax that the rules use; anything else begins with anything."""
-
-    pattern: str
-    at: int = 0
-
-    def alternation(self) -> tuple[set[str], bool]:
-        """First characters of the branches up to the closing parenthesis, and whether one may be empty."""
-        found, empty = self.branch()
-        while self.at < len(self.pattern) and self.pattern[self.at] == "|":
-            self.at += 1
-            more, may = self.branch()
-            found, empty = found | more, empty or may
-        return found, empty
-
-    def branch(self) -> tuple[set[str], bool]:
-        """First characters of one branch; later items count while the earlier ones may be empty."""
-        found: set[str] = set()
-        empty = True
-        while self.at < len(self.pattern) and self.pattern[self.at] not in "|)":
-            begin, may = self.item()
-            may = self.optional() or may
-            found |= begin if empty else set()
-            empty = empty and may
-        return found, empty
-
-    def item(self) -> tuple[set[str], bool]:
-        """One character, class, group or assertion."""
-        rest = self.pattern[self.at : self.at + 4]
-        if rest.startswith(_ZERO_WIDTH):
-            self.group()
-            return set(), True
-        if rest[0] == "(":
-            return self.group()
-        if rest[0] == "[":
-            return self.characters(), False
-        self.at += 2 if rest[0] == "\\" else 1
-        if rest[0] in "^$":
-            return set(), True
-        if rest[0] == ".":
-            return {_ANY}, False
-        return self.escaped(rest[1]) if rest[0] == "\\" else {rest[0]}, False
-
-    def group(self) -> tuple[set[str], bool]:
-        """The inside of ``(?:…)``, ``(…)`` or an assertion."""
-        opening = re.compile(r"\((?:\?(?:[:=!]|<[=!]))?").match(self.pattern, self.at)
-        self.at = opening.end() if opening else self.at + 1
-        try:
-            return self.alternation()
-        finally:
-            self.at += 1
-
-    def characters(self) -> set[str]:
-        """A class such as ``[着起]``, without ranges other than short ones."""
-        inside = re.compile(r"\[(\^?)((?:\\.|[^\]\\])+)\]").match(self.pattern, self.at)
-        self.at = inside.end() if inside else len(self.pattern)
-        if inside is None or inside[1] or re.search(r"\\u|[^\\]-.", inside[2]):
-            return {_ANY}
-        parts = re.findall(r"\\.|[^\\]", inside[2])
-        return {char for part in parts for char in (self.escaped(part[1]) if part[0] == "\\" else part)}
-
-    def escaped(self, letter: str) -> set[str]:
-        """What a backslash and a letter stand for."""
-        if letter in "ds":
-            return set(_DIGITS if letter == "d" else _SPACES)
-        if letter.isalnum():
-            return {_ANY}
-        return {letter}
-
-    def optional(self) -> bool:
-        """Step over a quantifier; whether it allows none."""
-        quantifier = re.compile(r"(?:[?*+]|\{\d+(?:,\d*)?\})[?+]?").match(self.pattern, self.at)
-        if quantifier is None:
-            return False
-        self.at = quantifier.end()
-        return quantifier.group()[0] in "?*" or quantifier.group().startswith("{0")
-
-
-def first_characters(pattern: str) -> frozenset[str] | None:
-    """Characters that a match may begin with; None where that may be any, or where a match may be empty."""
-    found, empty = _Reader(pattern).alternation()
-    return None if empty or _ANY in found or len(found) > _MOST else frozenset(found)
+__all__ = ["bit_of", "first_characters", "possible", "spans"]
 
 
 @cache
@@ -128,3 +44,49 @@ def spans(pattern: str, text: str) -> Iterator[tuple[int, int]]:
     while match is not None:
         yield match.span(1)
         match = stepping.match(text, match.end())
+
+
+@dataclass
+class _Sieve:
+    """A bit for each pattern, and for each character or pair of characters the patterns that may hold it."""
+
+    bits: dict[str, int] = field(default_factory=dict)
+    held: dict[str, int] = field(default_factory=dict)
+    anyhow: int = 0
+    adding: Lock = field(default_factory=Lock)
+
+    def add(self, pattern: str) -> int:
+        with self.adding:
+            if pattern not in self.bits:
+                bit = 1 << len(self.bits)
+                marks = landmarks(pattern)
+                if marks is None:
+                    self.anyhow |= bit
+                for one in marks or ():
+                    mark = one[0] if one.endswith(ANY) else one
+                    self.held[mark] = self.held.get(mark, 0) | bit
+                self.bits[pattern] = bit  # last: from now on texts are judged by it
+            return self.bits[pattern]
+
+
+@cache
+def _sieve() -> _Sieve:
+    return _Sieve()
+
+
+def bit_of(pattern: str) -> int:
+    """The pattern's bit in what `possible` gives."""
+    return _sieve().add(pattern)
+
+
+def possible(text: str) -> int:
+    """The bits of all patterns that may match somewhere in the text; linear in its length.
+
+    Patterns that come up after the text was looked at are not judged by it: all further bits are set.
+    """
+    sieve = _sieve()
+    found = sieve.anyhow | -1 << len(sieve.bits)
+    held = sieve.held
+    for one in {*text, *map(add, text, text[1:])}:
+        found |= held.get(one, 0)
+    return found

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 
-from serving.urgency.leading import spans
+from serving.urgency.leading import possible, spans
 
 BLANK = "□"
 
@@ -24,13 +24,15 @@ TYPOS: Mapping[str, str] = {
     "想轻身": "想轻生",
 }  # fmt: skip
 
+_TYPO = "|".join(map(re.escape, TYPOS))
+
 # Ways of speaking in which a trigger word says nothing about danger.
 IDIOMS = (
     r"气炸了?|(?:头|脑袋|脑子|脑壳|耳朵|耳膜|手机|电话|群里?|朋友圈|评论区)[^，。]{0,2}(?:都|要|快|被打"
-    r"|快要|给|真)*(?:震|吵)?炸了?|肺都?(?:要|快)?(?:给)?(?:气)?炸了?|炸了?锅|炸(?:鸡|串|薯条|油条|酱)"
+    r"|快要|给|真){0,9}(?:震|吵)?炸了?|肺都?(?:要|快)?(?:给)?(?:气)?炸了?|炸了?锅|炸(?:鸡|串|薯条|油条|酱)"
     r"|信息爆炸|人口爆炸|爆炸头|爆炸(?:性|辣|好|多|咸|贵|级|力|款)|价格爆炸"
     r"|(?:热|冷|累|烦|急|笑|饿|渴|吓|冻|困|疼|痛|吵|贵|气|羞|闷|臭|脏|美|乐|忙|难受|委屈|恶心|无聊)"
-    r"(?:得)?(?:我|人|我们|大家|俺)?(?:都|真|快)?(?:要|快)?(?:想)?(?:死|疯|哭|晕)(?:人|我|了|个人|掉)*"
+    r"(?:得)?(?:我|人|我们|大家|俺)?(?:都|真|快)?(?:要|快)?(?:想)?(?:死|疯|哭|晕)(?:人|我|了|个人|掉){0,9}"
     r"|(?:热|冷|累|烦|困|疼|吵|闷|晒|堵)晕(?:倒)?了?"
     r"|想死(?:你|妈|他|她|家)|死(?:贵|板|活不)|要死要活|死去活来|死皮赖脸|气死|打死(?:我|也)不"
     r"|死都?不(?:承认|认|改|退|给)"
@@ -75,7 +77,7 @@ _TAILS = (
     r"|科普|教育|主题|题材|预案|预防"
     r"|报警器|报警仪|报警装置|探测器|感应器|保护器|保护开关|开关|断路器|检测仪|检测器|手环|防护|救援队"
     r"|救援证|赔偿标准"
-    r"|险种|保[一二三四五六七八九十百\d]+万?|罪|案例|展|图片展|电影|电视剧|小说|游戏|剧本|剧情|新闻"
+    r"|险种|保[一二三四五六七八九十百\d]{1,12}万?|罪|案例|展|图片展|电影|电视剧|小说|游戏|剧本|剧情|新闻"
     r"|证书|证|许可证|公告|通知|认定书|统计"
     r"|起数|申报|条例|法规"
     r"|干预课|危机干预(?:中心|讲座|培训)|逃生(?:演练|绳|面具|知识|通道)|楼层|烤[鱼肉串鸭翅]|串串|面馆"
@@ -110,6 +112,9 @@ _CONJUNCTION = (
     r"|就是(?=想|问|要)|另外"
     r"|还有(?=[个人一])|麻烦|请问|只想|就想|目前|而是|其实|于是|后来"
 )
+# So many numerals in a row are an order number or worse, but no count: blanked, no rule takes them for one.
+NO_COUNT = r"[\d一二两三四五六七八九十百千万几数好多上半]{13,}"
+
 _WINDOW = 40  # characters; a text of 100,000 without a comma must stay linear
 _SENTENCE_END = "。！？!?；;\n"
 
@@ -131,13 +136,17 @@ class Clause:
 
 @dataclass(frozen=True)
 class Scan:
-    """The text, its view for the rules (same length) and its clauses in order, without gaps."""
+    """The text, its view for the rules (same length) and its clauses in order, without gaps.
+
+    ``possible`` has the bits (see ``leading.bit_of``) of the patterns that may match in the view.
+    """
 
     text: str
     view: str
     clauses: tuple[Clause, ...]
     starts: tuple[int, ...]
     sentence_bounds: tuple[tuple[int, int], ...]
+    possible: int
 
     def clause_at(self, position: int) -> Clause:
         """The clause that covers the position."""
@@ -164,24 +173,28 @@ def scan(text: str) -> Scan:
             bounds.append((clause.start, clause.end))
         else:
             bounds[-1] = (bounds[-1][0], clause.end)
-    return Scan(text, view, clauses, tuple(clause.start for clause in clauses), tuple(bounds))
+    starts = tuple(clause.start for clause in clauses)
+    return Scan(text, view, clauses, starts, tuple(bounds), possible(view))
 
 
 def mended(text: str) -> str:
     """The text with certain typos of danger words corrected."""
-    pattern = compiled("|".join(map(re.escape, TYPOS)))
-    return pattern.sub(lambda match: TYPOS[match.group()], text)
+    return _replaced(_TYPO, text, TYPOS.__getitem__)
 
 
 def blanked(text: str) -> str:
-    """The text with idioms and names overwritten by blanks of the same length."""
-    for pattern in (IDIOMS, NAMES):
-        pieces, done = [], 0
-        for start, end in spans(pattern, text):
-            pieces += [text[done:start], BLANK * (end - start)]
-            done = end
-        text = "".join([*pieces, text[done:]])
+    """The text with numerals that are no count, idioms and names overwritten by blanks of the same length."""
+    for pattern in (NO_COUNT, IDIOMS, NAMES):
+        text = _replaced(pattern, text, lambda found: BLANK * len(found))
     return text
+
+
+def _replaced(pattern: str, text: str, new: Callable[[str], str]) -> str:
+    pieces, done = [], 0
+    for start, end in spans(pattern, text):
+        pieces += [text[done:start], new(text[start:end])]
+        done = end
+    return "".join([*pieces, text[done:]]) if pieces else text
 
 
 def clauses_of(view: str) -> Iterator[Clause]:

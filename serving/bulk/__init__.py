@@ -1,0 +1,1 @@
+"""Many appeals at once: streamed through the API, or from a file by command."""
