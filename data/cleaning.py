@@ -59,8 +59,8 @@ class Prepared:
 def prepare(text: str, title: str = "") -> Prepared:
     """Clean and mask one text; with a title that the text does not begin with: title + 。 + text.
 
-    Never raises on any str. The result is empty only if nothing visible was in text and title; a
-    text that consists of boilerplate alone is kept.
+    Never raises on any str. The result is empty only if nothing visible was in the text, and nothing
+    but full stops in the title; a text that consists of boilerplate alone is kept.
     """
     body, masked = _prepared(text)
     head, _ = _prepared(title) if title else (_Traced("", []), ())

@@ -68,7 +68,7 @@ def load_model(settings: Settings) -> Model:
 
     Checked by a known answer before it is let in. Raises ModelError, RegistryError, DispatchError.
     """
-    model = furnished(Predictor.load(_folder(settings)), settings)
+    model = furnished(Predictor.load(_folder(settings), threads=settings.worker_threads), settings)
     check(model)
     return model
 

@@ -211,5 +211,5 @@ def _limits(settings: Settings) -> Limits:
         queue_texts=settings.queue_texts,
         queue_chars=settings.queue_chars,
         answer_seconds=settings.answer_seconds,
-        workers=settings.model_workers,
+        workers=settings.workers,
     )

@@ -38,7 +38,7 @@ class Settings(BaseSettings):
     answer_seconds: float = Field(30.0, gt=0)  # deadline of one request
     grace_seconds: float = Field(35.0, ge=0)  # how long a stop waits; over answer_seconds, none is dropped
     heal_seconds: float = Field(2.0, gt=0)  # pause between tries to load or connect again
-    model_workers: int = Field(1, ge=1, le=64)
+    model_workers: int = Field(0, ge=0, le=64)  # batches at a time; 0: one per core
     batch_texts: int = Field(16, ge=1)
     batch_tokens: int = Field(512, ge=1)  # of one batch: longest text × texts; more is slower on a processor
     batch_seconds: float = Field(10.0, gt=0)  # after which a batch counts as hung
@@ -74,6 +74,16 @@ class Settings(BaseSettings):
         """Whether the session cookie travels over TLS only."""
         return self.environment == "production" if self.cookie_secure is None else self.cookie_secure
 
+    @property
+    def workers(self) -> int:
+        """Batches that the model answers at a time."""
+        return self.model_workers or min(64, _cores())
+
+    @property
+    def worker_threads(self) -> int:
+        """Cores for each: two batches on a core each are done sooner than one after the other on both."""
+        return max(1, _cores() // self.workers)
+
     @field_validator("timezone")
     @classmethod
     def _known_zone(cls, name: str) -> str:
@@ -108,3 +118,7 @@ def _unknown_variables() -> list[str]:
 def _refusal(name: str, known: set[str]) -> str:
     close = difflib.get_close_matches(name, known, n=1)
     return f"unknown setting {name}: " + (f"did you mean {close[0]}?" if close else "unset it")
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0))

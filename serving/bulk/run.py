@@ -96,7 +96,7 @@ def run(
         with until_signalled() as stop, Watch(history.size) as watch:
             answerer = _answerer(load(settings), settings, stop)
             work = _Work(rows, store, journal, answerer, watch, stop, patience)
-            work.go(_key(history.sha256, history.format, mapping), settings.model_workers)
+            work.go(_key(history.sha256, history.format, mapping), settings.workers)
             return Report(journal.done, rejects, rows.left_out, watch.rate(journal.done), stop.number)
     finally:
         journal.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from serving.urgency.answer import Trigger
 from serving.urgency.context import ENQUIRY, HYPOTHESIS, RECENT
-from serving.urgency.finding import EXTREME, GAP, PERSON, SOON, URGENT, WIDE, Pattern, find
+from serving.urgency.finding import END, EXTREME, GAP, PERSON, SOON, URGENT, WIDE, Pattern, find
 from serving.urgency.scan import Scan
 
 _GAS = r"(?:煤气|燃气|天然气|液化气|管道气|沼气|瓦斯)"
@@ -51,7 +51,7 @@ _GAS_LEAK = (
         rf"|出)?{_GAS}|挖(?:断|破|漏|到)(?:了)?{_GAS}"
         rf"|(?:闻到|有|很浓|好浓|一股|大股|满屋|全是|浓浓|冲鼻|刺鼻|浓烈)(?:的|了"
         rf"|子){{0,9}}{GAP}{{0,4}}(?:{_GAS}味|臭鸡蛋味|瓦斯味)|(?:闻(?:到|见|着)|一股子?"
-        rf"|满屋){GAP}{{0,6}}{_GAS}(?:味|$|，)|(?:挖断|碰断|铲断){GAP}{{0,6}}管{WIDE}{{0,4}}气"
+        rf"|满屋){GAP}{{0,6}}{_GAS}(?:味|{END})|(?:挖断|碰断|铲断){GAP}{{0,6}}管{WIDE}{{0,4}}气"
         rf"|{_GAS}味{GAP}{{0,4}}(?:很|好|特别|越来越|非常|挺"
         rf"|太|大|重|浓|呛)"
         rf"|(?:管道|阀门|灶台?|罐|气表|接口|软管|热水器){GAP}{{0,4}}漏气|漏气(?:了|得"

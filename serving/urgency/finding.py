@@ -22,6 +22,9 @@ GAP = "[^。！？!?；;，,\\n]"
 WIDE = "[^。！？!?；;\\n]"
 
 
+# A statement ends here: who is in a hurry puts any mark or none, and goes on with thanks or a cry for help.
+END = r"(?=[^\u4e00-\u9fff]|[谢快求救请]|$)"
+
 # Someone, as a caller says it.
 PERSON = (
     r"(?:人|孩子?|小孩|娃|宝宝|婴儿|老人|老太太|老头|大爷|大妈|爷爷|奶奶|爸|妈|我|他|她|学生|工人|工友"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from serving.urgency.answer import Trigger
 from serving.urgency.context import ENQUIRY, HYPOTHESIS
-from serving.urgency.finding import EXTREME, GAP, PERSON, URGENT, WIDE, Pattern, find
+from serving.urgency.finding import END, EXTREME, GAP, PERSON, URGENT, WIDE, Pattern, find
 from serving.urgency.scan import Scan
 
 _WATER = (
@@ -40,8 +40,8 @@ _DROWNING = (
         rf"|还没冒头|往(?:河|江|湖|水库|水|海){GAP}{{0,2}}(?:里|中)?(?:跳|走)|(?:滑|掉|跳|游"
         rf"|沉)下去{GAP}{{0,4}}(?:就)?没(?:起来|上来|影)|水(?:一寸一寸|还在|越来越"
         rf"|一下子)?(?:往上)?涨[^。]{{0,16}}(?:人|娃|孩|老)|(?:人|我们|娃)[^。]{{0,10}}(?:车顶|屋顶|石滩"
-        rf"|河中间|河心)[^。]{{0,14}}水|船{GAP}{{0,6}}(?:快)?沉(?:了|没)|(?<!跌)落水(?=了"
-        r"|者|的?人|儿童|孩|后|，|。|！|,|$)|(?:水[库里]|河|江|湖|塘|池)[^，。！？,]{0,8}(?:扑腾|挣扎"
+        rf"|河中间|河心)[^。]{{0,14}}水|船{GAP}{{0,6}}(?:快)?沉(?:了|没)|(?<!跌)落水(?:{END}|(?=了"
+        r"|者|的?人|儿童|孩|后))|(?:水[库里]|河|江|湖|塘|池)[^，。！？,]{0,8}(?:扑腾|挣扎"
         r"|沉下去|往下沉|没顶|喊救|呼救|上不来)|船翻了?|翻船|人都?在水里|人在水里|水(?:已经)?(?:到|淹到"
         rf"|没过|快到|漫到)了?(?:胸|脖|头|腰|下巴|嘴)|被(?:洪水|水|浪|河水|漩涡|潮水){GAP}{{0,2}}(?:冲"
         rf"|卷)走|(?:车库|地下室|涵洞"
