@@ -24,7 +24,9 @@ Load = Callable[[Settings], Model]
 
 
 def settings(tmp_path: Path, **given: Any) -> Settings:
-    return Settings(**{"database_url": f"sqlite:///{tmp_path / 'jiesu.db'}", "heal_seconds": 0.05, **given})
+    """One batch at a time, whatever the machine: so that a test can hold the model and see who waits."""
+    usual = {"database_url": f"sqlite:///{tmp_path / 'jiesu.db'}", "heal_seconds": 0.05, "model_workers": 1}
+    return Settings(**{**usual, **given})
 
 
 def loads(predictor: FakePredictor) -> Load:
