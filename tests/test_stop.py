@@ -19,7 +19,7 @@ from tests.running import MANHOLE
 from tests.served import SLOW_START, Life, Lives
 
 CALLERS = 30
-TEXT_SECONDS = 0.1  # so that the last of them waits for three seconds
+TEXT_SECONDS = 0.2  # so that the last of them waits for six seconds
 
 
 def until(holds: Callable[[], bool]) -> None:
@@ -53,7 +53,8 @@ def post(life: Life, number: int) -> int:
 def test_everything_accepted_is_answered_and_stored_before_the_process_ends(tmp_path: Path) -> None:
     file = tmp_path / "jiesu.db"
     with Lives(tmp_path / "log") as lives, ThreadPoolExecutor(CALLERS) as callers:
-        life = lives.begin(database_url=f"sqlite:///{file}", text_seconds=TEXT_SECONDS, batch_texts=1)
+        one_by_one = {"text_seconds": TEXT_SECONDS, "batch_texts": 1, "model_workers": 1}
+        life = lives.begin(database_url=f"sqlite:///{file}", **one_by_one)
         life.wait_ready()
         asked = [callers.submit(post, life, number) for number in range(CALLERS)]
         # All are taken up: answered, in the queue, or the one that the model is at.
