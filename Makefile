@@ -5,7 +5,7 @@ HOST   ?= 127.0.0.1
 PORT   ?= 8000
 BIN    := $(VENV)/bin
 
-.PHONY: install run test soak system lint types check report clean
+.PHONY: install run test soak system lint types check clean
 
 install: $(VENV)/.serving
 

@@ -1,4 +1,4 @@
-"""The encoder part: tokenizer and ONNX session, in length-sorted batches. No torch."""
+"""The encoder part: tokenizer and ONNX graph, in length-sorted batches, run by OpenVINO. No torch."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime
 from tokenizers import Tokenizer
 
 from classifier.errors import ModelError
 from classifier.folder import EncoderWindow
+from classifier.session import Session
 
 __all__ = ["EncoderPart", "Tokens", "load_encoder", "window_ids"]
 
@@ -48,7 +48,10 @@ class Tokens:
 
 @dataclass(frozen=True)
 class EncoderPart:
-    """Runs the exported encoder. Safe to call from several threads."""
+    """Runs the exported encoder. Safe to call from several threads, as its ``session`` is.
+
+    ``session.run(outputs, inputs)`` gives the named outputs of a graph.
+    """
 
     session: Any
     tokenizer: Tokenizer
@@ -97,18 +100,13 @@ def _batches(order: list[int], ids: list[list[int]]) -> list[list[int]]:
     return batches
 
 
-def load_encoder(folder: Path, window: EncoderWindow, threads: int) -> EncoderPart:
-    """Open encoder.onnx and tokenizer.json of a model folder. Raises ModelError when either can't be used."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    # Threads that spin while they wait for each other take the processor from all else an answer needs.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.log_severity_level = 3
+def load_encoder(folder: Path, window: EncoderWindow, threads: int, at_once: int = 1) -> EncoderPart:
+    """Open encoder.onnx and tokenizer.json of a model folder. Raises ModelError when either can't be used.
+
+    ``at_once`` batches run side by side, each with ``threads`` for one matrix product; more have to wait.
+    """
     try:
-        session = onnxruntime.InferenceSession(
-            str(folder / "encoder.onnx"), options, providers=["CPUExecutionProvider"]
-        )
+        session = Session(folder / "encoder.onnx", threads, at_once)
         tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     except Exception as error:  # both libraries raise their own bare Exception subclasses
         raise ModelError(f"{folder}: encoder.onnx or tokenizer.json can't be loaded: {error}") from error

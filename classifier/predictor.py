@@ -1,4 +1,4 @@
-"""The predictor: a model folder answers texts. Needs numpy, onnxruntime and tokenizers only."""
+"""The predictor: a model folder answers texts. Needs numpy, openvino and tokenizers only."""
 
 from __future__ import annotations
 
@@ -28,13 +28,15 @@ class Prediction:
     """One text's answer: per head the calibrated probabilities [labels], in the order of the head's codes.
 
     ``evidence`` holds per head the spans of the text that spoke for the best label, ``embedding`` the
-    encoder's vector [hidden] (empty for a model without an encoder).
+    encoder's vector [hidden] (empty for a model without an encoder). ``unsettled`` are heads whose answer
+    could not be carried over to a newer label scheme (classifier.translated): not to be acted on unseen.
     """
 
     probabilities: Mapping[str, F32]
     codes: Mapping[str, tuple[str, ...]]
     evidence: Mapping[str, tuple[Evidence, ...]] = field(default_factory=dict)
     embedding: F32 = field(default_factory=lambda: np.zeros(0, np.float32))
+    unsettled: frozenset[str] = frozenset()
 
     def top(self, head: str, k: int = 1) -> list[tuple[str, float]]:
         """The ``k`` most probable labels of a head with their probabilities, best first."""
@@ -60,15 +62,18 @@ class Predictor:
         self._slices = head_slices([(name, len(head.codes)) for name, head in folder.heads.items()])
 
     @classmethod
-    def load(cls, folder: Path | str, threads: int | None = None, verify: bool = True) -> Predictor:
-        """Open a model folder. ``threads``: for one matrix product (default: the machine's cores, at most 4).
+    def load(
+        cls, folder: Path | str, threads: int | None = None, verify: bool = True, at_once: int = 1
+    ) -> Predictor:
+        """Open a model folder. ``threads``: for one matrix product (default: the machine's cores, at most 4);
+        ``at_once``: batches that may run side by side.
 
         Raises ModelError when a file is missing, damaged or doesn't fit the others.
         """
         opened = open_folder(Path(folder), verify)
         manifest = opened.manifest
         threads = threads or min(4, len(os.sched_getaffinity(0)))
-        encoder = load_encoder(opened.path, manifest.window, threads) if manifest.window else None
+        encoder = load_encoder(opened.path, manifest.window, threads, at_once) if manifest.window else None
         slices = head_slices([(name, len(codes)) for name, codes in manifest.heads.items()])
         lexical = (
             LexicalPart.load(opened.path / "lexical.safetensors", manifest.features, slices)

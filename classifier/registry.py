@@ -16,6 +16,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -24,7 +25,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from classifier.errors import RegistryError
+from classifier.errors import PromotionRefused, RegistryError, UnknownVersion
 from classifier.folder import MANIFEST, open_folder
 from classifier.history import Event, append, locked, read
 
@@ -32,6 +33,7 @@ __all__ = ["SHIPPED", "Canary", "Entry", "Registry", "Verdict", "shipped_model"]
 
 SHIPPED = Path(__file__).parent / "shipped"
 POINTER, SHADOW, CANARY = "champion.json", "shadow.json", "canary.json"
+SAFE_NAME = re.compile(r"[A-Za-z0-9][\w.+-]{0,126}", re.ASCII)  # it becomes the name of a folder
 
 
 class Canary(NamedTuple):
@@ -111,8 +113,22 @@ class Registry:
         """Folder of a version. Raises RegistryError when it is not in the registry."""
         if version not in self._versions():
             have = ", ".join(self._versions()) or "none"
-            raise RegistryError(f"model version: expected one of {have} in {self.root}, got {version!r}")
+            raise UnknownVersion(f"model version: expected one of {have} in {self.root}, got {version!r}")
         return self.root / version
+
+    def lineage(self) -> list[str]:
+        """Versions that may answer where the promoted one cannot: the newest champion of the history first.
+
+        Then the one that a rollback would return to, the one before that, and so on; only those that are
+        still there. Empty for a registry without a history.
+        """
+        crowned = [event for event in self.history() if event.crowns]
+        version, found = crowned[-1].version if crowned else "", list[str]()
+        while version and version not in found:
+            found.append(version)
+            version = self._earlier(version)
+        there = set(self._versions())
+        return [version for version in found if version in there]
 
     def entries(self) -> list[Entry]:
         """All versions, by name. Raises RegistryError for a damaged pointer or verdict."""
@@ -171,6 +187,10 @@ class Registry:
         Raises RegistryError when the version is there already, ModelError when the folder is damaged.
         """
         version = open_folder(folder).manifest.version
+        if not SAFE_NAME.fullmatch(version) or version.endswith(".verdicts"):
+            raise RegistryError(
+                f"model version: expected a name of letters, digits, '.', '_', '+' and '-', got {version!r}"
+            )
         target = self.root / version
         with locked(self.root):
             if target.exists():
@@ -294,14 +314,16 @@ class Registry:
         if verdict is None:
             return
         if not verdict.passed:
-            raise RegistryError(
+            raise PromotionRefused(
                 f"{version}: the gate refused it: {'; '.join(verdict.reasons)}. "
-                "Retrain, or promote it with --force and a reason"
+                "Retrain, or promote it with --force and a reason",
+                verdict.reasons,
             )
         if champion and champion not in (verdict.champion, version):
-            raise RegistryError(
+            raise PromotionRefused(
                 f"{version}: the gate compared it with {verdict.champion}, but {champion} is champion now; "
-                "run the gate again, or promote it with --force and a reason"
+                "run the gate again, or promote it with --force and a reason",
+                (f"it was compared with {verdict.champion}, but {champion} is champion now",),
             )
 
     def _earlier(self, version: str) -> str:
@@ -312,7 +334,7 @@ class Registry:
     def _optional(self, pointer: str) -> dict[str, Any] | None:
         try:
             content = json.loads((self.root / pointer).read_text(encoding="utf-8"))
-            return {"version": content["version"], "share": content.get("share", 0.0)}
+            return {"version": str(content["version"]), "share": float(content.get("share", 0.0))}
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, TypeError) as error:

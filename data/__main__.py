@@ -206,7 +206,7 @@ def export_command(
     database: DatabaseOption = DEFAULT_DATABASE,
 ) -> None:
     """Write what reviewers labelled: an immutable dataset version, or a file for another labelling tool."""
-    from data.label_files import export_dataset, export_file, selected
+    from data.labels.files import export_dataset, export_file, selected
 
     with _errors_shown(), progress_bars() as progress:
         labels, chosen = _label_scheme(scheme), selected(include, since, until, district)
@@ -232,7 +232,7 @@ def import_command(
     database: DatabaseOption = DEFAULT_DATABASE,
 ) -> None:
     """Take labels back: all of them, or none and a list of what is wrong, with lines (exit code 2)."""
-    from data.label_files import import_file
+    from data.labels.files import import_file
 
     with _errors_shown(), progress_bars() as progress:
         labels, opened = _label_scheme(scheme), _database(database)
@@ -319,7 +319,7 @@ def suspect_command(
     database: DatabaseOption = DEFAULT_DATABASE,
 ) -> None:
     """Have people look at labels that are probably wrong: put them into the queue `suspected`."""
-    from data.label_files import suspect_file
+    from data.labels.files import suspect_file
 
     with _errors_shown():
         lines = suspect_file(_database(database), file, datetime.now(UTC))

@@ -11,6 +11,7 @@ from pathlib import Path
 from sqlalchemy.engine import URL
 
 from data.database import Database
+from data.disk import to_disk
 from data.errors import StoreError
 from data.progress import Progress
 
@@ -45,10 +46,10 @@ def back_up(database: Database, file: Path, told: Progress = lambda what, done, 
     try:
         os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))  # appeals: for its owner alone
         appeals = _copy(source, part, told)
-        _to_disk(part)
+        to_disk(part)
         part.rename(file)
         with suppress(OSError):  # a network folder may not know this; the file itself is on disk
-            _to_disk(file.parent)
+            to_disk(file.parent)
     except (OSError, sqlite3.Error) as error:
         raise StoreError(f"the backup to {file} was not made: {error}") from error
     finally:
@@ -91,11 +92,3 @@ def _copy(source: Path, target: Path, told: Progress) -> int:
         if found != ["ok"]:
             raise sqlite3.DatabaseError(f"the copy is damaged: {'; '.join(found)[:300]}")
         return int(copy.execute("SELECT count(*) FROM appeals").fetchone()[0])
-
-
-def _to_disk(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from itertools import permutations
 from typing import Any
 
-from data.label_records import LabelRecord
+import numpy as np
+
+from data.labels.records import LabelRecord
+from data.reviews.agreement import alpha
 from data.scheme import Scheme
 
 __all__ = ["CARD_FORMAT", "Tally", "nominal_alpha", "readme"]
@@ -64,30 +66,23 @@ class Tally:
 def _agreement(units: Sequence[Sequence[str]]) -> dict[str, float | int | None]:
     """Of appeals that several people labelled: how many, how often all agree, and Krippendorff's alpha."""
     same = sum(len(set(unit)) == 1 for unit in units)
-    alpha = nominal_alpha(units)
+    found = nominal_alpha(units)
     return {
         "appeals": len(units),
         "agreed": round(same / len(units), 4) if units else None,
-        "alpha": None if alpha is None else round(alpha, 4),
+        "alpha": None if found is None else round(found, 4),
     }
 
 
 def nominal_alpha(units: Sequence[Sequence[str]]) -> float | None:
     """Krippendorff's alpha for nominal labels; None where it is not defined (fewer than two labels in use).
 
-    Each unit holds the labels that at least two people gave to one appeal. Krippendorff, Computing
-    Krippendorff's alpha-reliability (2011), section C.
+    Each unit holds the labels that at least two people gave to one appeal.
     """
-    counts = Counter(label for unit in units for label in unit)
-    total = counts.total()
-    expected = sum(one * other for one, other in permutations(counts.values(), 2))
-    if not expected:
+    labels = sorted({label for unit in units for label in unit})
+    if len(labels) < 2:
         return None
-    observed = sum(
-        sum(one * other for one, other in permutations(Counter(unit).values(), 2)) / (len(unit) - 1)
-        for unit in units
-    )
-    return 1 - (total - 1) * observed / expected
+    return alpha(np.array([[unit.count(label) for label in labels] for unit in units], np.int64), "nominal")
 
 
 STATES = ("sure", "adjudicated", "partial", "untellable", "disputed")
@@ -125,7 +120,7 @@ def readme(card: Mapping[str, Any]) -> str:
 
 
 def _line(head: str, found: Mapping[str, Any]) -> str:
-    alpha, doubled = found["agreement"]["alpha"], found["agreement"]["appeals"]
-    shown = f"{'–' if alpha is None else f'{alpha:.3f}'} ({doubled})"
+    value, doubled = found["agreement"]["alpha"], found["agreement"]["appeals"]
+    shown = f"{'–' if value is None else f'{value:.3f}'} ({doubled})"
     cells = [head, *(found["states"].get(state, 0) for state in STATES), len(found["labels"]), shown]
     return f"| {' | '.join(map(str, cells))} |"

@@ -22,9 +22,10 @@ from zoneinfo import ZoneInfo
 
 from data.database import Database
 from data.dataset_card import CARD_FORMAT, Tally, readme
+from data.disk import to_disk
 from data.errors import DatasetError
 from data.in_force import InForce
-from data.label_records import LabelRecord, Selection, records
+from data.labels.records import LabelRecord, Selection, records
 from data.progress import Progress
 from data.reviews.store import ReviewStore
 from data.scheme import Scheme
@@ -239,19 +240,11 @@ def _settle(part: Path, target: Path, card: Mapping[str, Any]) -> DatasetVersion
     (part / CARD).write_text(json.dumps(card, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
     (part / README).write_text(readme(card), encoding="utf-8")
     for file in part.iterdir():
-        _to_disk(file)
+        to_disk(file)
         file.chmod(0o444)
     part.rename(target)
-    _to_disk(target.parent)
+    to_disk(target.parent)
     return open_version(target)
-
-
-def _to_disk(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _sha256(path: Path) -> str:

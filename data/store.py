@@ -89,6 +89,16 @@ class Store:
         with self.database.connect() as connection:
             return _find(connection, ids)
 
+    def numbers(self, ids: Sequence[str]) -> dict[str, int]:
+        """The numbers of stored appeals by id; an id that is not there is left out."""
+        found: dict[str, int] = {}
+        with self.database.connect() as connection:
+            for start in range(0, len(ids), IDS_AT_ONCE):
+                query = select(appeals.c.id, appeals.c.number)
+                here = query.where(appeals.c.id.in_(ids[start : start + IDS_AT_ONCE]))
+                found.update((row.id, row.number) for row in connection.execute(here))
+        return found
+
     def add(self, appeal: NewAppeal) -> tuple[StoredAnswer, bool]:
         """Store an appeal with its answer, both or neither; (what is stored, whether we stored it).
 

@@ -1,5 +1,6 @@
-"""Measure models (`report`, `compare`), the service that runs them (`speed`), what it meets (`drift`) and
-the labels of its reviewers (`agreement`, `label-errors`)."""
+"""Measure models (`report`, `compare`), the service that runs them (`speed`), what it meets (`drift`),
+the labels of its reviewers (`agreement`, `label-errors`, `new-categories`) and what they do before any
+retraining (`memory-effect`)."""
 
 from __future__ import annotations
 
@@ -14,17 +15,27 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from classifier.errors import ClassifierError
+from classifier.neighbours import Rule
 from classifier.predictor import Predictor
 from data.errors import DataError
 from data.scheme import Scheme, default_scheme
 from evaluation import scoring
 from evaluation.bootstrap import RESAMPLES
-from evaluation.comparison import Comparison, HeadComparison, compare
-from evaluation.console import comparison_table, pairs_table, report_table, urgency_table
+from evaluation.comparison import Comparison, compare
+from evaluation.console import (
+    changes_told,
+    comparison_table,
+    memory_tables,
+    pairs_table,
+    report_table,
+    urgency_table,
+)
 from evaluation.errors import EvaluationError
+from evaluation.look_alikes import memory_effect
 from evaluation.report import build_report, parts_of
 from evaluation.rows import LabelledRows, load_rows
 from evaluation.speed import needs
+from evaluation.speed.texts import SAMPLES
 from evaluation.writing import write_report
 
 if TYPE_CHECKING:
@@ -160,7 +171,7 @@ def speed_command(
     """Time the service beside the plain way and published inference servers with the same weights.
 
     Every server runs alone and is driven from another process in open loop; about ten minutes a round.
-    Our service takes its JIESU_* settings from the environment. Needs jiesu[speed].
+    Our service takes its JIESU_* settings from the environment. Needs jiesu\\[speed].
 
     Example: python -m evaluation speed shipped --seconds 30 --rounds 3 --out reports/speed
     """
@@ -238,7 +249,7 @@ def agreement_command(
         read_by = Scheme.load(scheme) if scheme else default_scheme()
         found = agreement.agreement(agreement.read_judged(data), read_by)
     if as_json:
-        typer.echo(json.dumps([one.to_json() for one in found], ensure_ascii=False, indent=1))
+        typer.echo(json.dumps([agreement.to_json(one) for one in found], ensure_ascii=False, indent=1))
         return
     console = _console()
     for one in found:
@@ -277,6 +288,88 @@ def label_errors_command(
     typer.echo(f"{len(found)} labels are probably wrong; written: {out}")
 
 
+@app.command("memory-effect")
+def memory_effect_command(
+    model: Annotated[str, typer.Argument(help="Model folder, or 'shipped'.")] = "shipped",
+    data: Annotated[Path | None, typer.Argument(help="Labelled file; default: the sample corpus.")] = None,
+    mapping: MappingOption = None,
+    folds: Folds = None,
+    head: Heads = None,
+    share: Annotated[float, typer.Option(min=0, max=1, help="Share of appeals that are corrected.")] = 1.0,
+    threshold: Annotated[float, typer.Option(min=0, max=0.9999, help="Least cosine.")] = Rule.threshold,
+    bound: Annotated[float, typer.Option(min=0, max=1, help="Most that is followed.")] = Rule.bound,
+    resamples: Resamples = RESAMPLES,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")] = False,
+) -> None:
+    """Answer appeals in the order of time, without and with the memory of the corrections before them.
+
+    Example: python -m evaluation memory-effect shipped appeals.csv --folds 7
+    """
+    with _problems_told():
+        predictor, rule = scoring.load_model(model), Rule(threshold=threshold, bound=bound)
+        labelled = _rows(data or SAMPLES, mapping, None, predictor, folds)
+        with _stages() as stage:
+            made = memory_effect(predictor, labelled, head or (), rule, share, resamples, stage)
+    for shown in [json.dumps(made.to_json(), ensure_ascii=False)] if as_json else memory_tables(made):
+        (typer.echo if as_json else _console().print)(shown)
+
+
+@app.command("new-categories")
+def new_categories_command(
+    model: Annotated[str, typer.Argument(help="Model folder, or 'shipped'.")],
+    data: Annotated[
+        Path | None, typer.Argument(help="Labelled file instead of the service's database.")
+    ] = None,
+    mapping: MappingOption = None,
+    scheme: SchemeOption = None,
+    head: Annotated[str, typer.Option("--head", help="The head that may lack labels.")] = "category",
+    catch_all: Annotated[
+        list[str] | None,
+        typer.Option("--catch-all", help="Code of what fits nowhere; repeatable. Default: by its name."),
+    ] = None,
+    least: Annotated[
+        float, typer.Option("--least", min=0, max=1, help="Below this probability an answer is unsure.")
+    ] = 0.3,
+    smallest: Annotated[int, typer.Option("--smallest", min=2, help="Unrelated appeals of a cluster.")] = 10,
+    most: Annotated[int, typer.Option("--most", min=1, help="Clusters.")] = 20,
+    version: Annotated[str, typer.Option("--version", help="Of the proposed scheme; default: next.")] = "",
+    database: Annotated[
+        str, typer.Option(help="The service's database.", envvar=["JIESU_DATABASE_URL", "DATABASE_URL"])
+    ] = "sqlite:///var/jiesu.db",
+    out: Annotated[
+        Path, typer.Option("--out", help="Folder for proposed.md, scheme.yaml, change.yaml.")
+    ] = Path("reports/new-categories"),
+) -> None:
+    """Cluster appeals that fit no category and propose new ones, as a scheme change for a person to edit.
+
+    Those that reviewers put into a catch-all or could not tell, and those that the model is unsure of.
+
+    Example: python -m evaluation new-categories shipped --database sqlite:///var/jiesu.db
+    """
+    with _problems_told():
+        from evaluation import new_categories as found_by
+        from evaluation.new_categories_writing import write_proposed
+
+        predictor = scoring.load_model(model)
+        read_by = Scheme.load(scheme) if scheme else predictor.scheme
+        wide = catch_all or found_by.catch_alls(read_by, head)
+        with _stages() as stage:
+            if data is not None:
+                rows = _rows(data, mapping, scheme, predictor, None).rows
+                open_ones = found_by.candidates_of_rows(rows, predictor, head, wide, least, stage)
+            else:
+                store = found_by.opened(database)
+                open_ones = found_by.candidates_of_store(store, read_by, head, wide, least)
+            found = found_by.propose_categories(open_ones, predictor, head, smallest, most, stage)
+        files = write_proposed(found, read_by, version or f"{read_by.version}-proposed", out)
+    for one in found.proposed:
+        typer.echo(f"{one.appeals:5d} appeals, {one.groups} unrelated: {'、'.join(one.words[:6])}")
+    total = sum(found.candidates.values())
+    alone = f"{found.alone} like no others"
+    typer.echo(f"{len(found.proposed)} clusters of {total} appeals that fit none, {alone}")
+    typer.echo(f"written: {', '.join(map(str, files.values()))}")
+
+
 def _print_speed(result: Result, files: Mapping[str, Path]) -> None:
     from evaluation.speed import tables
 
@@ -297,21 +390,9 @@ def _print_comparison(made: Comparison, as_json: bool) -> None:
         return
     console = _console()
     console.print(comparison_table(made))
-    for one in made.heads:
-        _print_changes(console, one)
+    for line in (line for one in made.heads for line in changes_told(one)):
+        console.print(line, markup=False, highlight=False)
     console.print(made.verdict, style="bold", markup=False, highlight=False, soft_wrap=True)
-
-
-def _print_changes(console: Console, one: HeadComparison) -> None:
-    counts = (
-        f"{one.head}: both right {one.both_right}, only A {one.only_a}, only B {one.only_b}, "
-        f"both wrong {one.both_wrong}; resampled by {'group' if one.by_group else 'row'}"
-    )
-    console.print(counts, markup=False, highlight=False)
-    for name, changes in (("B loses most on", one.losers), ("B wins most on", one.winners)):
-        if changes:
-            shown = ", ".join(f"{change.title} {change.net:+d} of {change.support}" for change in changes)
-            console.print(f"  {name}: {shown}", markup=False, highlight=False)
 
 
 def _model_and_part(name: str) -> tuple[Predictor, str]:

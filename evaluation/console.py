@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from rich.table import Table
 
+from data.reviews.agreement import HeadAgreement
 from evaluation.bootstrap import Figure
 from evaluation.comparison import Comparison, HeadComparison
+from evaluation.look_alikes import HeadEffect, MemoryEffect
 from evaluation.report import HeadReport, Report
 from evaluation.writing import percent
 
-if TYPE_CHECKING:
-    from evaluation.agreement import HeadAgreement  # its package is slow to load and seldom needed
-
-__all__ = ["comparison_table", "pairs_table", "report_table", "urgency_table"]
+__all__ = [
+    "changes_told", "comparison_table", "memory_tables", "pairs_table", "report_table", "urgency_table",
+]  # fmt: skip
 
 
 def report_table(report: Report) -> Table:
@@ -90,6 +90,64 @@ def comparison_table(comparison: Comparison) -> Table:
         table.add_column(name, justify="right")
     for one in comparison.heads:
         table.add_row(*_differences(one))
+    return table
+
+
+def changes_told(one: HeadComparison) -> list[str]:
+    """Where two models differ on a head: counts of rows, and the labels with the largest differences."""
+    counts = (
+        f"{one.head}: both right {one.both_right}, only A {one.only_a}, only B {one.only_b}, "
+        f"both wrong {one.both_wrong}; resampled by {'group' if one.by_group else 'row'}"
+    )
+    lines = [counts]
+    for name, changes in (("B loses most on", one.losers), ("B wins most on", one.winners)):
+        if changes:
+            shown = ", ".join(f"{change.title} {change.net:+d} of {change.support}" for change in changes)
+            lines.append(f"  {name}: {shown}")
+    return lines
+
+
+def memory_tables(effect: MemoryEffect) -> list[Table]:
+    """What the correction memory changes on each head, and what goes out without a person."""
+    title = f"{effect.rows} rows in the order of time, {effect.corrected} of them corrected (percent)"
+    answers = Table(title=title, title_justify="left")
+    answers.add_column("head", overflow="fold")
+    for name in ("n", "moved", "changed", "righted", "wronged", "p", "accuracy without", "with",
+                 "macro-F1 without", "with"):  # fmt: skip
+        answers.add_column(name, justify="right")
+    by_head = {one.head: one for one in effect.comparison.heads}
+    for one in effect.heads:
+        answers.add_row(*_memory_cells(one, by_head[one.head]))
+    sent = Table(title="answers over the model's threshold: share / of them wrong", title_justify="left")
+    sent.add_column("head", overflow="fold")
+    for name in ("without", "with", "held back", "would be lifted"):
+        sent.add_column(name, justify="right")
+    for one in effect.heads:
+        held, lifted = (f"{some.passed} / {100 * some.error:.1f}" for some in (one.held_back, one.lifted))
+        told = (f"{100 * some.share:.1f} / {100 * some.error:.1f}" for some in one.automatic)
+        sent.add_row(one.head, *told, held, lifted)
+    return [answers, sent, _phases(effect)]
+
+
+def _memory_cells(one: HeadEffect, compared: HeadComparison) -> tuple[str, ...]:
+    both = (compared.macro_f1_a, compared.macro_f1_b)
+    f1 = ("–" if value is None else f"{100 * value:.1f}" for value in both)
+    accuracy = (f"{100 * value:.1f}" for value in (compared.accuracy_a, compared.accuracy_b))
+    counts = (str(each) for each in (compared.n, one.moved, one.changed, compared.only_b, compared.only_a))
+    return one.head, *counts, f"{compared.p:.3g}", *accuracy, *f1
+
+
+def _phases(effect: MemoryEffect) -> Table:
+    table = Table(title="accuracy by corrected appeals in memory: without → with", title_justify="left")
+    table.add_column("head", overflow="fold")
+    for number in range(max(len(one.phases) for one in effect.heads)):
+        table.add_column(f"part {number + 1}", justify="right")
+    for one in effect.heads:
+        cells = (
+            f"{part.least}–{part.most}: {100 * part.without:.1f} → {100 * part.together:.1f}"
+            for part in one.phases
+        )
+        table.add_row(one.head, *cells)
     return table
 
 

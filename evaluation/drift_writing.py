@@ -6,11 +6,10 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, select_autoescape
-
 from evaluation import plots
 from evaluation.drift import Drift
 from evaluation.errors import ReportError
+from evaluation.rendering import rendered
 from evaluation.writing import Plot
 
 __all__ = ["write_drift"]
@@ -27,7 +26,8 @@ def write_drift(drift: Drift, folder: Path) -> dict[str, Path]:
         for plot in drawn:
             (folder / "plots" / f"{plot.name}.png").write_bytes(plot.png)
         for kind in ("html", "md"):
-            files[kind].write_text(_rendered(f"drift.{kind}", drift, drawn), encoding="utf-8")
+            page = rendered(f"drift.{kind}", {"p": _p}, drift=drift, plots=drawn, most=MOST_LABELS)
+            files[kind].write_text(page, encoding="utf-8")
         files["json"].write_text(
             json.dumps(drift.to_json(), ensure_ascii=False, indent=1) + "\n", encoding="utf-8"
         )
@@ -57,25 +57,5 @@ def _drawn(drift: Drift) -> list[Plot]:
     return found
 
 
-def _rendered(template: str, drift: Drift, drawn: list[Plot]) -> str:
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=select_autoescape(["html"]),
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters |= {"share": _share, "p": _p, "cell": _cell}
-    return environment.get_template(template).render(drift=drift, plots=drawn, most=MOST_LABELS)
-
-
-def _share(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:.1f}"
-
-
 def _p(value: float) -> str:
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")

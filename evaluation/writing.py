@@ -7,12 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, select_autoescape
-
 from evaluation import plots
 from evaluation.bootstrap import Figure
 from evaluation.errors import ReportError
 from evaluation.metrics import ClassFigures
+from evaluation.rendering import rendered
 from evaluation.report import HeadReport, Report
 from evaluation.scoring import AUTOMATIC, Stage, silent
 
@@ -133,27 +132,9 @@ def _number(value: float, name: str) -> str:
     return f"{100 * value:.1f}"
 
 
-def _share(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:.1f}"
-
-
 def _rendered(template: str, report: Report, drawn: Mapping[str, list[Plot]]) -> str:
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=select_autoescape(["html"]),
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters |= {"percent": percent, "share": _share, "cell": _cell}
-    return environment.get_template(template).render(
-        report=report, plots=drawn, names=FIGURE_NAMES, main=MAIN_FIGURES, automatic=AUTOMATIC
-    )
-
-
-def _cell(text: str) -> str:
-    """Text for a cell of a Markdown table."""
-    return text.replace("|", "\\|").replace("\n", " ")
+    told = {"names": FIGURE_NAMES, "main": MAIN_FIGURES, "automatic": AUTOMATIC}
+    return rendered(template, {"percent": percent}, report=report, plots=drawn, **told)
 
 
 def _plots(one: HeadReport, report: Report) -> list[Plot]:

@@ -39,8 +39,8 @@ cli.command("purge", epilog="Example: python -m serving purge --older-than 730 -
 
 @cli.command(epilog="Example: python -m serving run --port 8000")
 def run(
-    host: Annotated[str | None, typer.Option(help="Address to listen on [default: 127.0.0.1]")] = None,
-    port: Annotated[int | None, typer.Option(help="Port; 0 takes a free one [default: 8000]")] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on \\[default: 127.0.0.1]")] = None,
+    port: Annotated[int | None, typer.Option(help="Port; 0 takes a free one \\[default: 8000]")] = None,
 ) -> None:
     """Migrate the database, check the model, and answer until stopped (Ctrl+C).
 
@@ -110,9 +110,9 @@ def bulk(
     file: Annotated[Path, typer.Argument(help="CSV or NDJSON, in UTF-8 or GB18030; may end in .gz")],
     out: Annotated[Path | None, typer.Option(help="NDJSON file for the answers")] = None,
     rejects: Annotated[
-        Path | None, typer.Option(help="File for refused rows [default: FILE.rejects.ndjson]")
+        Path | None, typer.Option(help="File for refused rows \\[default: FILE.rejects.ndjson]")
     ] = None,
-    format: Annotated[str | None, typer.Option(help="csv or ndjson [default: by FILE's name]")] = None,
+    format: Annotated[str | None, typer.Option(help="csv or ndjson \\[default: by FILE's name]")] = None,
     mapping: Annotated[
         str | None, typer.Option(help="Mapping file (their columns → ours) for a CSV file")
     ] = None,

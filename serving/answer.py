@@ -13,11 +13,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
 
+from classifier.neighbours import Adjusted, Neighbour, adjust
 from classifier.predictor import Prediction, Tokens
 from data.appeals import Place
 from data.cleaning import Prepared, prepare
-from serving.decision import Decision, decide
+from serving.decision import HEAD_NAMES, Decision, Reason, decide
 from serving.dispatch import TierChoice, UnitAnswer, find_tier, find_unit
+from serving.memory import telling
 from serving.messages import (
     Answer,
     Choice,
@@ -80,13 +82,21 @@ def understand(asked: Asked, model: Model | None = None) -> Understood:
     return Understood(asked, prepared, assess(prepared.text), tokens)
 
 
-def respond(model: Model, understood: Understood, prediction: Prediction) -> Answer:
-    """Assess urgency, find unit and tier, decide; the answer in the API's words."""
-    found = Found(model, understood.prepared, prediction)
-    urgency = _assess(found, understood.rules)
-    unit = _find_unit(found, understood.asked, urgency)
-    tier = find_tier(model.scheme, unit.lead, found.shares("tier"), found.best("category"))
-    decision = _decide(found, understood.asked, urgency, unit)
+def respond(
+    model: Model, understood: Understood, prediction: Prediction, alike: Sequence[Neighbour] = ()
+) -> Answer:
+    """Assess urgency, find unit and tier, decide; the answer in the API's words.
+
+    `alike` are corrected appeals like this one: they adjust the prediction first.
+    """
+    adjusted = adjust(prediction, alike) if alike else None
+    found = Found(model, understood.prepared, adjusted.prediction if adjusted else prediction)
+    settled = _settle(found, understood)
+    decision = settled.decision
+    if adjusted:
+        alone = Found(model, understood.prepared, prediction)
+        decision = _decide_again(found, alone, settled, understood, adjusted)
+    urgency, unit, tier = settled.urgency, settled.unit, settled.tier
     return Answer(
         id=understood.asked.id,
         received_at=understood.asked.received_at,
@@ -98,6 +108,8 @@ def respond(model: Model, understood: Understood, prediction: Prediction) -> Ans
         decision=_decision(decision),
         extra={name: told for name in sorted(found.names - KNOWN_HEADS) if (told := found.told(name))},
         masked=[MaskedOut(kind=span.kind, start=span.start, end=span.end) for span in found.prepared.masked],
+        memory=telling.told(adjusted, lambda head, code: model.paths[head][code][-1]) if adjusted else [],
+        without_memory={head: alone.first(head) for head in adjusted.heads} if adjusted else {},
         model_version=model.version,
         scheme_version=model.scheme.version,
     )
@@ -154,6 +166,11 @@ class Found:
         # One call for the answer and all that hangs on it: made one by one they cost four times as much.
         return HeadAnswer.model_validate({**first, "alternatives": others, "evidence": self.evidence(head)})
 
+    def first(self, head: str) -> Choice:
+        """The head's most probable label."""
+        (code, share), path = self._first[head][0], self.model.paths[head]
+        return Choice(code=code, name=path[code][-1], path=list(path[code]), probability=_share(share))
+
     def evidence(self, head: str) -> list[Span]:
         """What spoke for the head's answer, in the text as it was sent; the title's part is left out."""
         spans = self.prediction.evidence.get(head, ())
@@ -163,6 +180,47 @@ class Found:
             for start, end, weight in sorted(told)
             if start >= 0
         ]
+
+
+@dataclass(frozen=True)
+class Settled:
+    """What follows from a prediction."""
+
+    urgency: UrgencyAnswer
+    unit: UnitAnswer
+    tier: TierChoice
+    decision: Decision
+
+
+def _settle(found: Found, understood: Understood) -> Settled:
+    urgency = _assess(found, understood.rules)
+    unit = _find_unit(found, understood.asked, urgency)
+    tier = find_tier(found.model.scheme, unit.lead, found.shares("tier"), found.best("category"))
+    return Settled(urgency, unit, tier, _decide(found, understood.asked, urgency, unit))
+
+
+def _decide_again(
+    found: Found, alone: Found, settled: Settled, understood: Understood, adjusted: Adjusted
+) -> Decision:
+    """The decision, seen against what the model alone would have done."""
+    without = _settle(alone, understood)
+    before, after = _answers(alone, without), _answers(found, settled)
+    changed = [_title(found.model, head) for head in after if after[head] != before[head]]
+    doubts = telling.doubts(adjusted, changed, without.decision.action, settled.decision.action)
+    if not doubts:
+        return settled.decision
+    return _decide(found, understood.asked, settled.urgency, settled.unit, doubts)
+
+
+def _answers(found: Found, settled: Settled) -> dict[str, str]:
+    """head → the code that is answered: rules, table and fitting counted in."""
+    best = {head: found.best(head) for head in sorted(found.names)}
+    told = {"urgency": settled.urgency.level, "tier": settled.tier.tier, "unit": settled.unit.lead}
+    return best | {head: code for head, code in told.items() if head in best}
+
+
+def _title(model: Model, head: str) -> str:
+    return HEAD_NAMES.get(head) or model.scheme.heads[head].title or head
 
 
 def _assess(found: Found, rules: UrgencyAnswer) -> UrgencyAnswer:
@@ -195,7 +253,13 @@ def _find_unit(found: Found, asked: Asked, urgency: UrgencyAnswer) -> UnitAnswer
     )
 
 
-def _decide(found: Found, asked: Asked, urgency: UrgencyAnswer, unit: UnitAnswer) -> Decision:
+def _decide(
+    found: Found,
+    asked: Asked,
+    urgency: UrgencyAnswer,
+    unit: UnitAnswer,
+    remembered: tuple[Reason, ...] = (),
+) -> Decision:
     return decide(
         found.model.scheme,
         urgency,
@@ -207,6 +271,8 @@ def _decide(found: Found, asked: Asked, urgency: UrgencyAnswer, unit: UnitAnswer
         declared_type=asked.declared_type,
         calendar=found.model.calendar,
         zone=found.model.zone,
+        unsettled=found.prediction.unsettled,
+        remembered=remembered,
     )
 
 

@@ -14,6 +14,7 @@ from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
+from data.errors import ReviewError
 from serving.errors import (
     InvalidInput,
     ServingError,
@@ -26,7 +27,9 @@ from serving.metrics import Metrics
 from serving.models import Model, load_model
 from serving.observed import Observed
 from serving.requests import CLIENT_CLOSED
-from serving.routes import appeals, bulk, health, model, session
+from serving.review.desk import Desk
+from serving.review.refusals import refusal
+from serving.routes import appeals, bulk, health, leads, model, review, review_many, session, versions
 from serving.security.gate import Gate
 from serving.security.guard import LOGIN_PAGE, Guard, declared_routes
 from serving.security.headers import security_headers
@@ -59,6 +62,7 @@ def create_app(settings: Settings, load: Callable[[Settings], Model] = load_mode
     metrics = Metrics(Tracing.of(settings))
     app.state.service = Service(settings, metrics, load)
     app.state.gate = Gate(settings, app.state.service)
+    app.state.desk = Desk(app.state.service)
     _add_routes(app)
     _add_page(app)
     _add_errors(app)
@@ -71,18 +75,21 @@ def create_app(settings: Settings, load: Callable[[Settings], Model] = load_mode
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     service: Service = app.state.service
     gate: Gate = app.state.gate
+    desk: Desk = app.state.desk
     await service.start()
     try:
         await gate.start()
+        await desk.start()
         yield
     finally:
+        await desk.stop()
         await gate.stop()
         await service.stop()
         await asyncio.to_thread(service.metrics.tracing.close)
 
 
 def _add_routes(app: FastAPI) -> None:
-    for part in (appeals, bulk, model, session, health):
+    for part in (appeals, bulk, model, review, review_many, leads, session, versions, health):
         app.include_router(part.router)
 
 
@@ -91,15 +98,28 @@ def _add_page(app: FastAPI) -> None:
     async def page() -> Response:
         return FileResponse(STATIC / "index.html", headers={"Cache-Control": "no-cache"})
 
+    @app.get("/review", include_in_schema=False, dependencies=[needs("review", page=True, counted=False)])
+    async def review_page() -> Response:
+        return FileResponse(STATIC / "review.html", headers={"Cache-Control": "no-cache"})
+
     @app.get(LOGIN_PAGE, include_in_schema=False, dependencies=[public(counted=False)])
     async def login() -> Response:
         return FileResponse(STATIC / "login.html", headers={"Cache-Control": "no-cache"})
+
+    @app.get(
+        "/leads",
+        include_in_schema=False,
+        dependencies=[needs("review", roles=("lead",), page=True, counted=False)],
+    )
+    async def leads_page() -> Response:
+        return FileResponse(STATIC / "leads.html", headers={"Cache-Control": "no-cache"})
 
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
 
 
 def _add_errors(app: FastAPI) -> None:
     app.add_exception_handler(ServingError, _on_serving_error)
+    app.add_exception_handler(ReviewError, _on_review_error)
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(HTTPException, _on_http_error)
     app.add_exception_handler(ClientDisconnect, _on_gone)
@@ -108,6 +128,11 @@ def _add_errors(app: FastAPI) -> None:
 async def _on_serving_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, ServingError)
     return _told(request, error)
+
+
+async def _on_review_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ReviewError)
+    return _told(request, refusal(error))
 
 
 async def _on_invalid(request: Request, error: Exception) -> Response:

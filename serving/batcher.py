@@ -1,9 +1,10 @@
 """Dynamic batching: many callers, one model, two lanes.
 
-Texts that the urgency rules raise wait in the urgent lane: it goes first and is never shed. The rest waits
-in a bounded lane; a request that does not fit is refused whole (429), unless it holds an urgent text. After
-`URGENT_BATCHES` urgent batches in a row the rest gets one, so neither lane is starved. A batch holds texts
-of like length within a budget of padded tokens, so that a long text does not slow short ones.
+Texts that the urgency rules raise wait in the urgent lane: it goes first and is never shed; a batch of it is
+filled up with texts of the rest that do not make it longer. The rest waits in a bounded lane; a request that
+does not fit is refused whole (429), unless it holds an urgent text. After `URGENT_BATCHES` urgent batches in
+a row the rest gets one, so neither lane is starved. A batch holds texts of like length within a budget of
+padded tokens, so that a long text does not slow short ones.
 
 The model runs in threads. A batch that fails or hangs is asked again text by text, beside the lanes and in
 a thread of its own, so that one bad text harms nobody and holds nobody up. Texts whose caller left or whose
@@ -21,6 +22,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from classifier.neighbours import Neighbour
+from classifier.predictor import Prediction, Tokens
 from serving.errors import ModelFailed, Overloaded, ServingError, Stopping, TooSlow
 from serving.lanes import Classified, Lane, Request, Waiting
 from serving.logs import log
@@ -28,7 +31,9 @@ from serving.metrics import Metrics
 from serving.model_thread import Hung, ModelThread
 from serving.models import Model
 
-__all__ = ["Batcher", "Classified", "Limits", "Request"]
+__all__ = ["Batcher", "Classified", "Limits", "Recall", "Request", "nothing_recalled"]
+
+Recall = Callable[[str, Sequence[Prediction]], list[tuple[Neighbour, ...]]]
 
 URGENT_BATCHES = 8  # in a row, while the rest waits: the rest gets a ninth of the model at the least
 
@@ -46,20 +51,43 @@ class Limits:
     workers: int = 1
 
 
-class Batcher:
-    """`model()` gives the model for the next batch, or raises why there is none."""
+def nothing_recalled(version: str, predictions: Sequence[Prediction]) -> list[tuple[Neighbour, ...]]:
+    """Of no answer is there a look-alike."""
+    return [()] * len(predictions)
 
-    def __init__(self, model: Callable[[], Model], limits: Limits, metrics: Metrics) -> None:
-        self._model, self._limits, self._metrics = model, limits, metrics
+
+class Batcher:
+    """`model()` gives the model for the next batch, or raises why there is none.
+
+    `lane` is what metrics call the lane of texts that are not urgent; only `rest` has an urgent one beside
+    it. `recall(version, predictions)` finds corrected appeals like those of a batch, in the model's thread.
+    """
+
+    def __init__(
+        self,
+        model: Callable[[], Model],
+        limits: Limits,
+        metrics: Metrics,
+        lane: str = "rest",
+        recall: Recall = nothing_recalled,
+    ) -> None:
+        self._model, self._limits, self._metrics, self._lane = model, limits, metrics, lane
+        self._recall = recall
         self._urgent, self._rest = Lane(), Lane()
-        metrics.watch_lane("urgent", lambda: self._urgent.texts, self._urgent.waits)
-        metrics.watch_lane("rest", lambda: self._rest.texts, self._rest.waits)
+        if lane == "rest":
+            metrics.watch_lane("urgent", lambda: self._urgent.texts, self._urgent.waits)
+        metrics.watch_lane(lane, lambda: self._rest.texts, self._rest.waits)
         self._suspects: deque[Waiting] = deque()
         self._urgent_in_a_row = self._in_hand = 0
         self._wake, self._doubt = asyncio.Event(), asyncio.Event()  # a text came; a batch failed
         self._workers: list[asyncio.Task[None]] = []
         self._stopping = False
         self._seconds_per_text = 0.02  # running mean, for Retry-After
+
+    @property
+    def idle(self) -> bool:
+        """Whether no text waits and none is in the model."""
+        return not (self._urgent or self._rest or self._suspects or self._in_hand)
 
     def start(self) -> None:
         """Begin to answer; needs a running event loop."""
@@ -145,11 +173,19 @@ class Batcher:
             turn = bool(self._rest) and self._urgent_in_a_row >= URGENT_BATCHES
             urgent = bool(self._urgent) and not turn
             self._urgent_in_a_row = self._urgent_in_a_row + 1 if urgent else 0
-            lane = self._urgent if urgent else self._rest
-            batch = self._in_time(lane.take(self._limits.batch_texts, self._limits.batch_tokens))
+            batch = self._in_time(self._take(self._urgent if urgent else self._rest))
             if batch:
                 return batch
         return []
+
+    def _take(self, lane: Lane) -> list[Waiting]:
+        """A batch of a lane. The rest joins a small urgent one: urgent texts come one by
+        one, and batches of one text would cost the machine a third of what it can do.
+        """
+        batch = lane.take(self._limits.batch_texts, self._limits.batch_tokens)
+        if lane is self._urgent and batch:
+            self._rest.join(batch, self._limits.batch_texts, self._limits.batch_tokens)
+        return batch
 
     def _next_suspect(self) -> list[Waiting]:
         """One text of a batch that failed."""
@@ -171,7 +207,8 @@ class Batcher:
         for waiting in batch:
             if not waiting.taken:  # not when it is asked again
                 waiting.taken = start
-                self._metrics.waited("urgent" if waiting.request.urgent else "rest", start - waiting.since)
+                lane = "urgent" if waiting.request.urgent else self._lane
+                self._metrics.waited(lane, start - waiting.since)
         self._in_hand += 1
         try:
             await self._predict(thread, batch)
@@ -195,12 +232,20 @@ class Batcher:
         self._metrics.batch_texts.observe(len(texts))
         self._metrics.batch_tokens.observe(len(texts) * max(waiting.size for waiting in batch))
         with self._metrics.stage("model"):
-            predictions = await thread.run(partial(model.predict, texts, tokens), self._limits.batch_seconds)
+            work = partial(self._ask, model, texts, tokens)
+            classified = await thread.run(work, self._limits.batch_seconds)
+        for waiting, found in zip(batch, classified, strict=True):
+            if not waiting.answer.done():
+                waiting.answer.set_result(found)
+
+    def _ask(
+        self, model: Model, texts: Sequence[str], tokens: Sequence[Tokens | None]
+    ) -> list[Classified]:
+        predictions = model.predict(texts, tokens)
         if len(predictions) != len(texts):
             raise RuntimeError(f"expected {len(texts)} predictions, got {len(predictions)}")
-        for waiting, prediction in zip(batch, predictions, strict=True):
-            if not waiting.answer.done():
-                waiting.answer.set_result(Classified(prediction, model))
+        alike = self._recall(model.version, predictions)
+        return [Classified(one, model, some) for one, some in zip(predictions, alike, strict=True)]
 
     def _after_failure(self, batch: list[Waiting], error: Exception) -> None:
         self._metrics.failed.inc()

@@ -17,7 +17,7 @@ from data.scheme import Clock, Scheme
 from serving.dispatch import UnitAnswer
 from serving.urgency import UrgencyAnswer
 
-__all__ = ["Decision", "Reason", "WorkingDays", "deadline", "decide"]
+__all__ = ["HEAD_NAMES", "Action", "Decision", "Reason", "WorkingDays", "deadline", "decide"]
 
 Action = Literal["auto_dispatch", "review", "transfer"]
 Shares = Mapping[str, Mapping[str, float]]
@@ -49,6 +49,15 @@ _BODIES: Mapping[str, str] = {
         "信访":
         "信访部门（信访已受理）",
 }  # fmt: skip
+
+
+HEAD_NAMES: Mapping[str, str] = {
+    "category": "事项分类",
+    "appeal_type": "诉求性质",
+    "urgency": "紧急程度",
+    "tier": "责任层级",
+    "unit": "承办单位",
+}
 
 
 @dataclass(frozen=True)
@@ -140,18 +149,22 @@ def decide(
     declared_type: str = "",
     calendar: WorkingDays = MONDAY_TO_FRIDAY,
     zone: str = SHANGHAI,
+    unsettled: Iterable[str] = (),
+    remembered: tuple[Reason, ...] = (),
 ) -> Decision:
     """The decision on one appeal.
 
     `shares` maps head → code → probability (empty without a model); `thresholds` head → least probability
     (the model folder's); `text` is the prepared text; `declared_type` a name or code of an appeal type, as an
-    agent typed it. A `received_at` without a zone is taken as local time of `zone`; deadlines carry it.
+    agent typed it; `unsettled` heads an older model could not tell in the codes that are in force; `remembered` doubts
+    that corrected look-alikes raise. A `received_at` without a zone is taken as local time of `zone`; deadlines carry it.
     """
     level = scheme.urgency_levels.get(urgency.level)
     clocks = level.clocks if level else {}
     at_once = _rank_from_top(scheme, urgency.level) < URGENT_FROM_TOP
     handed = _handed_over(urgency)
     doubts = tuple(_doubts(scheme, urgency, unit, shares, thresholds, text, declared_type))
+    doubts += _scheme_doubts(unsettled) + remembered
     looked_at = _extreme_by_model_only(scheme, urgency)
     action: Action = "transfer" if handed and not looked_at else "review" if doubts else "auto_dispatch"
     reasons = handed + doubts if handed or doubts else (_sure(unit, thresholds),)
@@ -255,6 +268,13 @@ def _unit_doubts(
         usual, found = _name(scheme, unit.usual), _name(scheme, unit.lead)
         said = f"该事项通常由{usual}承办，模型判断为{found}，两者不一致"
         yield Reason("heads_disagree", said)
+
+
+def _scheme_doubts(unsettled: Iterable[str]) -> tuple[Reason, ...]:
+    """The model is older than the label scheme, and what it found has no one meaning there."""
+    heads = "、".join(HEAD_NAMES.get(head, head) for head in sorted(unsettled))
+    said = f"标签体系已调整，模型的{heads}结果在新体系中没有唯一对应，需人工确定"
+    return (Reason("scheme_changed", said),) if heads else ()
 
 
 def _name(scheme: Scheme, code: str) -> str:

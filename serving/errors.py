@@ -8,13 +8,20 @@
     ├── WrongMediaType    415  the body is not sent as JSON
     ├── NotSignedIn       401  no key and no session, or one that is wrong or has ended
     ├── WrongLogin        401  name and password do not fit
-    ├── NotAllowed        403  the caller lacks the scope that the route needs
+    ├── NotAllowed        403  the caller lacks the scope, or the role, that the route needs
     ├── ForeignRequest    403  a session's request that does not prove to come from our own page
     ├── UnknownAppeal     404  no appeal is stored under this id
     ├── NoOriginal        404  the appeal's original was not kept
+    ├── UnknownModel      404  no model version of this name is in the registry
     ├── UnknownPath       404  no such address
     ├── WrongMethod       405  the address exists, the method does not
+    ├── NoRegistry        409  no registry of model versions is set up
+    ├── VersionRefused    409  a version cannot be added, promoted or put where it was to be
+    ├── UploadIdle        408  the upload of a model version stood still for too long
     ├── AppealConflict    409  the id is taken by an appeal with another body
+    ├── LeaseGone         409  a review's lease is over, or another reviewer holds the appeal
+    ├── ReviewClash       409  a review's token came with other content, or labels changed meanwhile
+    ├── ReviewRefused     422  labels do not fit the label scheme, or something else of a review
     ├── BulkIdle          408  a bulk stream stood still for too long
     ├── Overloaded        429  the queue is full; carries Retry-After
     ├── RateLimited       429  too many requests of one key, user or address; carries Retry-After
@@ -22,6 +29,7 @@
     ├── ModelNotReady     503  no model is loaded, with the reason
     ├── ModelFailed       503  the model failed on this very text
     ├── StoreNotReady     503  the database does not answer, with the reason
+    ├── RegistryAway      503  the registry cannot be read or written
     ├── TooSlow           503  no answer within the deadline
     ├── OriginalSealed    503  an original is kept but cannot be opened
     └── Stopping          503  the service is being stopped
@@ -95,6 +103,14 @@ class BodyTooLarge(ServingError):
         )
 
 
+# What a media type holds → what to say where another one came; the last one is for all others.
+BODIES: Mapping[str, str] = {
+    "ndjson": "请求体必须是 NDJSON（每行一个 JSON）",
+    "x-tar": "请求体必须是 tar 归档（不压缩）",
+    "": "请求体必须是 JSON",
+}
+
+
 class WrongMediaType(ServingError):
     """The body is not sent as JSON."""
 
@@ -102,7 +118,7 @@ class WrongMediaType(ServingError):
 
     def __init__(self, got: str, expected: str = "application/json", field: str = "Content-Type") -> None:
         super().__init__(
-            "请求体必须是 NDJSON（每行一个 JSON）" if "ndjson" in expected else "请求体必须是 JSON",
+            next(told for kind, told in BODIES.items() if kind in expected),
             field=field,
             expected=expected,
             got=got[:80] or f"没有 {field}",
@@ -136,14 +152,14 @@ class WrongLogin(ServingError):
 
 
 class NotAllowed(ServingError):
-    """The caller lacks the scope that the route needs."""
+    """The caller lacks the scope, or the role, that the route needs."""
 
     code = "not_allowed"
 
-    def __init__(self, needed: list[str], held: list[str]) -> None:
+    def __init__(self, needed: list[str], held: list[str], field: str = "scope") -> None:
         super().__init__(
             "没有权限",
-            field="scope",
+            field=field,
             expected="其中之一：" + "、".join(needed),
             got="、".join(held) or "无",
             hint="请使用有相应权限的密钥或账号",
@@ -179,6 +195,35 @@ class UnknownAppeal(ServingError):
         super().__init__("没有这个编号的诉求", field="id", hint="请核对编号；编号区分大小写")
 
 
+class UnknownModel(ServingError):
+    """No model version of this name is in the registry."""
+
+    code = "version_not_found"
+
+
+class NoRegistry(ServingError):
+    """No registry of model versions is set up."""
+
+    code = "no_registry"
+
+
+class VersionRefused(ServingError):
+    """A version cannot be added, promoted or put where it was to be."""
+
+    code = "version_refused"
+
+
+class UploadIdle(ServingError):
+    """The upload of a model version stood still."""
+
+    code = "upload_idle"
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(
+            "等待数据超时", field="body", expected=f"{seconds:g} 秒内有新的数据", hint="请重新上传整个版本"
+        )
+
+
 class UnknownPath(ServingError):
     """No such address."""
 
@@ -204,6 +249,24 @@ class AppealConflict(ServingError):
             got="相同编号、不同内容",
             hint="重发请保持原内容；补充内容请使用新的编号",
         )
+
+
+class LeaseGone(ServingError):
+    """The lease is over or not the caller's, or another reviewer holds the appeal."""
+
+    code = "lease_lost"
+
+
+class ReviewClash(ServingError):
+    """The same token came before with other content, or labels changed since they were shown."""
+
+    code = "review_conflict"
+
+
+class ReviewRefused(InvalidInput):
+    """Labels do not fit the label scheme, spans do not fit the text, or the like."""
+
+    code = "review_refused"
 
 
 class Overloaded(ServingError):
@@ -299,6 +362,12 @@ class TooSlow(Unavailable):
     code = "too_slow"
 
 
+class RegistryAway(Unavailable):
+    """The registry cannot be read, or cannot be written to."""
+
+    code = "registry_away"
+
+
 class OriginalSealed(Unavailable):
     """An original is kept but cannot be opened."""
 
@@ -324,9 +393,16 @@ STATUS: Mapping[type[ServingError], int] = {
     ForeignRequest: 403,
     UnknownAppeal: 404,
     NoOriginal: 404,
+    UnknownModel: 404,
     UnknownPath: 404,
+    NoRegistry: 409,
+    VersionRefused: 409,
+    UploadIdle: 408,
     WrongMethod: 405,
     AppealConflict: 409,
+    LeaseGone: 409,
+    ReviewClash: 409,
+    ReviewRefused: 422,
     BulkIdle: 408,
     Overloaded: 429,
     RateLimited: 429,
@@ -335,6 +411,7 @@ STATUS: Mapping[type[ServingError], int] = {
     ModelFailed: 503,
     StoreNotReady: 503,
     TooSlow: 503,
+    RegistryAway: 503,
     OriginalSealed: 503,
     Stopping: 503,
 }

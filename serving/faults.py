@@ -40,6 +40,15 @@ WORDS: Mapping[str, tuple[str, Callable[[Context], str]]] = {
     "model_type": ("类型不对", lambda c: "JSON 对象"),
     "model_attributes_type": ("类型不对", lambda c: "JSON 对象"),
     "dict_type": ("类型不对", lambda c: "JSON 对象"),
+    "literal_error": ("不是允许的取值", lambda c: f"{c['expected']} 之一".replace("' or '", "'、'")),
+    "int_type": ("类型不对", lambda c: "整数"),
+    "int_parsing": ("类型不对", lambda c: "整数"),
+    "int_from_float": ("类型不对", lambda c: "整数"),
+    "float_type": ("类型不对", lambda c: "数字"),
+    "float_parsing": ("类型不对", lambda c: "数字"),
+    "finite_number": ("数值超出范围", lambda c: "有限的数字"),
+    "greater_than_equal": ("数值超出范围", lambda c: f"不小于 {c['ge']}"),
+    "less_than_equal": ("数值超出范围", lambda c: f"不大于 {c['le']}"),
     "json_invalid": ("不是有效的 JSON", lambda c: "UTF-8 编码的 JSON"),
 }
 

@@ -22,7 +22,8 @@ class Health:
     """`problems` says why a part does not work; empty when all do. Safe to use from any thread.
 
     Parts: model (one is loaded), store (the database works), champion (the promoted model is the one
-    that answers), clock (the machine knows what year it is).
+    that answers), canary and shadow (as the registry's pointers say), scheme (answers are in the newest
+    codes), clock (the machine knows what year it is).
     """
 
     def __init__(self, metrics: Metrics) -> None:

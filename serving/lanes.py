@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from math import inf
 
+from classifier.neighbours import Neighbour
 from classifier.predictor import Prediction, Tokens
 from serving.models import Model
 
@@ -46,10 +47,14 @@ class Request:
 
 @dataclass(frozen=True)
 class Classified:
-    """A prediction and the model that made it (the champion may change between two batches)."""
+    """A prediction and the model that made it (the champion may change between two batches).
+
+    `alike` are corrected appeals like it, the most alike first; the prediction is the model's alone.
+    """
 
     prediction: Prediction
     model: Model
+    alike: tuple[Neighbour, ...] = ()
 
 
 @dataclass(eq=False, slots=True)
@@ -116,6 +121,17 @@ class Lane:
                 self._fill(batch, self._rows[each], texts, tokens)
         return batch
 
+    def join(self, batch: list[Waiting], texts: int, tokens: int) -> None:
+        """Fill up a batch of another lane with texts as long as its longest or a little shorter.
+
+        A text alone costs the model a third more; none that would make the batch longer comes along.
+        """
+        longest = max(waiting.size for waiting in batch)
+        row = bisect_left(ROWS, longest)
+        for each in (row, row - 1):
+            if each >= 0:
+                self._fill(batch, self._rows[each], texts, tokens, longest)
+
     def waits(self) -> float:
         """Seconds that the oldest text has waited; 0 where none does."""
         heads = [row[0].since for row in self._rows if self._first(row)]
@@ -126,11 +142,13 @@ class Lane:
             row.popleft()
         return bool(row)
 
-    def _fill(self, batch: list[Waiting], row: deque[Waiting], texts: int, tokens: int) -> None:
+    def _fill(
+        self, batch: list[Waiting], row: deque[Waiting], texts: int, tokens: int, most: float = inf
+    ) -> None:
         longest = max((waiting.size for waiting in batch), default=0)
         while len(batch) < texts and self._first(row):
             longest = max(longest, row[0].size)
-            if batch and longest * (len(batch) + 1) > tokens:
+            if batch and (longest > most or longest * (len(batch) + 1) > tokens):
                 return
             batch.append(row.popleft())
             self.leave(batch[-1])

@@ -150,7 +150,7 @@ class TriggerOut(Message):
 
 
 class UrgencyOut(Message):
-    """How urgent, by rules and model together; `model` is what the model alone says."""
+    """How urgent, by rules and model together; `model` is what is said without the rules."""
 
     level: str
     probability: Share
@@ -211,6 +211,17 @@ class MaskedOut(Message):
     end: int
 
 
+class MemoryOut(Message):
+    """A corrected look-alike that moved the answer of a head."""
+
+    appeal_id: str | None = Field(description="Null where the caller may not see that appeal")
+    similarity: Share = Field(description="Cosine of both texts' embeddings")
+    head: str
+    code: str
+    name: str
+    weight: Share = Field(description="How much of the head's probability it brought to this label")
+
+
 class Answer(Message):
     """The answer to one appeal. A head that the city's scheme lacks is null."""
 
@@ -226,6 +237,10 @@ class Answer(Message):
     decision: DecisionOut
     extra: dict[str, HeadAnswer] = Field(description="Further heads of the scheme, such as petition")
     masked: list[MaskedOut]
+    memory: list[MemoryOut] = Field([], description="Corrected look-alikes that moved this answer")
+    without_memory: dict[str, Choice] = Field(
+        {}, description="What the model alone answers, for the heads that look-alikes moved"
+    )
     model_version: str
     scheme_version: str
 

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, disable_created_metrics
@@ -27,13 +28,19 @@ SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 1
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 TOKENS = (16, 32, 64, 128, 192, 256, 384, 512, 1024, 2048)
 SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
+REVIEW_SECONDS = (1, 2, 3, 5, 8, 12, 20, 30, 45, 60, 90, 120, 180, 300, 600)
 
 LANES = ("urgent", "rest")
 STAGES = ("understand", "queue", "model", "decide", "store")
 ACTIONS = ("auto_dispatch", "review", "transfer")
+CANARY_OUTCOMES = ("answered", "left_to_champion")
+SHADOW_OUTCOMES = ("answered", "dropped", "failed")
 SHED_LIMITS = ("queue_texts", "queue_chars", "queue_rows", "bulk_streams")
 RATE_LIMITS = ("key_requests_per_second", "address_requests_per_second")
 AUTH_CODES = frozenset({"not_signed_in", "not_allowed", "foreign_request", "wrong_login", "login_wait"})
+REVIEW_KINDS = ("confirmed", "changed", "adjudicated", "bulk", "withdrawn", "skipped", "undone")
+MEMORY_EFFECTS = ("changed", "held_back", "moved")
+MEMORY_STATES = ("kept", "missing")
 SCOPES = ("intake", "operate", "review", "train")
 
 
@@ -43,6 +50,7 @@ class Metrics:
     def __init__(self, tracing: Tracing | None = None) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]  # they double the number of series, and nobody asks for them
         self.tracing = tracing or Tracing()
+        self._standing = set[tuple[str, str]]()
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         self._add_requests(self.registry)
@@ -51,6 +59,8 @@ class Metrics:
         self._add_store(self.registry)
         self._add_model(self.registry)
         self._add_security(self.registry)
+        self._add_review(self.registry)
+        self._add_memory(self.registry)
         self._begin_at_zero()
 
     def _add_requests(self, own: CollectorRegistry) -> None:
@@ -123,6 +133,21 @@ class Metrics:
         self.load_failures = Counter(
             "jiesu_model_load_failures_total", "Models that did not load or failed their check", registry=own
         )
+        self.fallback = Gauge(
+            "jiesu_model_fallback", "1 while a version before the promoted one answers", registry=own
+        )
+        self.challengers = Gauge(
+            "jiesu_challenger_info", "Versions beside the champion", ["place", "version"], registry=own
+        )
+        self.canary_texts = Counter(
+            "jiesu_canary_texts_total", "Appeals of the canary's share", ["outcome"], registry=own
+        )
+        self.shadow_texts = Counter(
+            "jiesu_shadow_texts_total", "Appeals that the shadow was to answer", ["outcome"], registry=own
+        )
+        self.shadow_queue = Gauge(
+            "jiesu_shadow_queue_texts", "Appeals that wait for the shadow", registry=own
+        )
         self.build = Info("jiesu_build", "The program", registry=own)
         self.build.info({"version": _version(), "python": platform.python_version()})
 
@@ -138,6 +163,32 @@ class Metrics:
             "jiesu_api_key_expiry_timestamp_seconds", "When the next key ends", ["scope"], registry=own
         )
 
+    def _add_review(self, own: CollectorRegistry) -> None:
+        self.review_labels = Counter(
+            "jiesu_review_labels_total", "Labels that reviewers gave, by kind", ["kind"], registry=own
+        )
+        self.review_seconds = Histogram(
+            "jiesu_review_seconds", "Time a reviewer took for an appeal", buckets=REVIEW_SECONDS, registry=own
+        )
+        self.review_waiting = Gauge(
+            "jiesu_review_waiting", "Appeals that wait for a reviewer", ["queue"], registry=own
+        )
+        self.review_held = Gauge(
+            "jiesu_review_held", "Appeals that are before a reviewer", ["queue"], registry=own
+        )
+
+    def _add_memory(self, own: CollectorRegistry) -> None:
+        self.memory_answers = Counter(
+            "jiesu_memory_answers_total", "Answers that corrections moved", ["effect"], registry=own
+        )
+        self.memory_appeals = Gauge(
+            "jiesu_memory_appeals", "Corrected appeals in the memory", ["state"], registry=own
+        )
+        self.memory_bytes = Gauge("jiesu_memory_bytes", "Embeddings of corrected appeals", registry=own)
+        self.memory_age = Gauge(
+            "jiesu_memory_age_seconds", "Since corrections were last looked for", registry=own
+        )
+
     def _begin_at_zero(self) -> None:
         """Series that are there from the start: an alarm on growth misses what begins at 1."""
         for lane in LANES:
@@ -148,6 +199,10 @@ class Metrics:
             (self.decisions, ACTIONS),
             (self.store_errors, ("away", "refused")),
             (self.keys, SCOPES),
+            (self.review_labels, REVIEW_KINDS),
+            (self.memory_answers, MEMORY_EFFECTS),
+            (self.canary_texts, CANARY_OUTCOMES),
+            (self.shadow_texts, SHADOW_OUTCOMES),
         ):
             for value in values:
                 metric.labels(value)
@@ -156,6 +211,15 @@ class Metrics:
         """Ask for a lane's length, and the oldest text's wait in seconds, whenever metrics are read."""
         self.queue.labels(lane).set_function(texts)
         self.queue_oldest.labels(lane).set_function(oldest)
+
+    def watch_memory(
+        self, appeals: Callable[[str], int], size: Callable[[], int], age: Callable[[], float]
+    ) -> None:
+        """Ask for what the correction memory holds, by state, whenever metrics are read."""
+        for state in MEMORY_STATES:
+            self.memory_appeals.labels(state).set_function(partial(appeals, state))
+        self.memory_bytes.set_function(size)
+        self.memory_age.set_function(age)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -181,11 +245,22 @@ class Metrics:
             self.urgency.labels(answer.urgency.level, _raised_by(answer.urgency)).inc()
         for head, probability in _probabilities(answer):
             self.confidence.labels(head).observe(probability)
+        if answer.memory:
+            self.memory_answers.labels(_memory_effect(answer)).inc()
 
     def answers_with(self, version: str, scheme: str) -> None:
         """The model that answers from now on."""
         self.model.clear()
         self.model.labels(version, scheme).set(1)
+
+    def stands(self, place: str, version: str) -> None:
+        """The version beside the champion; empty: none."""
+        for labels in [labels for labels in self._standing if labels[0] == place]:
+            self.challengers.remove(*labels)
+            self._standing.remove(labels)
+        if version:
+            self._standing.add((place, version))
+            self.challengers.labels(place, version).set(1)
 
     def refused(self, code: str, scope: str = "session") -> None:
         """A request was told an error; `scope` is what its route asks for, where nobody else says."""
@@ -212,6 +287,14 @@ def _raised_by(urgency: UrgencyOut) -> str:
     """rule where one stands for the level; else the model is alone with it, the lowest level included."""
     rules = [one for one in urgency.triggers if one.source == "rule" and one.level == urgency.level]
     return "rule" if rules else "model"
+
+
+def _memory_effect(answer: Answer) -> str:
+    """changed: another label is told; held_back: a person looks because of it; else probabilities moved."""
+    codes = {reason.code for reason in answer.decision.reasons}
+    if "memory_changed" in codes:
+        return "changed"
+    return "held_back" if codes & {"memory_doubt", "memory_unproven"} else "moved"
 
 
 def _probabilities(answer: Answer) -> Iterator[tuple[str, float]]:

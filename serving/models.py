@@ -11,7 +11,10 @@ import numpy as np
 from classifier.errors import ModelError
 from classifier.predictor import Prediction, Predictor, Tokens
 from classifier.registry import Registry, shipped_model
+from classifier.translated import translated
+from data.database import Database
 from data.scheme import Scheme
+from data.scheme_history import recorded_changes
 from serving.accused import SpokenUnits
 from serving.decision import WorkingDays
 from serving.dispatch import Table, load_table
@@ -66,9 +69,11 @@ class Model:
 def load_model(settings: Settings) -> Model:
     """The model the settings name: a folder, else a registry's champion, else the one that ships.
 
-    Checked by a known answer before it is let in. Raises ModelError, RegistryError, DispatchError.
+    Checked by a known answer before it is let in. Raises ModelError, RegistryError, DispatchError, and
+    SchemeError or StoreError where its answers are to be told in a newer label scheme.
     """
-    model = furnished(Predictor.load(_folder(settings), threads=settings.worker_threads), settings)
+    predictor = Predictor.load(_folder(settings), threads=settings.worker_threads, at_once=settings.workers)
+    model = furnished(_in_force(predictor, settings), settings)
     check(model)
     return model
 
@@ -81,6 +86,20 @@ def promoted(settings: Settings) -> str:
     if settings.registry_dir is None or settings.model_dir is not None:
         return ""
     return Registry(settings.registry_dir).champion().name
+
+
+def _in_force(predictor: Predictor, settings: Settings) -> Predictor:
+    """The predictor in the codes of the label scheme in force, where the settings name one."""
+    if settings.scheme is None:
+        return predictor
+    scheme = Scheme.load(settings.scheme)
+    if scheme.version == predictor.scheme.version:
+        return predictor
+    database = Database.open(settings.database_url)
+    try:
+        return translated(predictor, scheme, recorded_changes(database))
+    finally:
+        database.close()
 
 
 def furnished(predictor: Predictor, settings: Settings) -> Model:

@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import TypeVar
 from zoneinfo import ZoneInfo
 
@@ -14,12 +15,16 @@ from data.errors import RowRefused, StoreError
 from data.store import NewAppeal, Store
 from serving.batcher import Batcher, Limits
 from serving.bulk.share import BulkShare
+from serving.challengers.canary import Canary
+from serving.challengers.shadow import Shadow
 from serving.champion import Champion
-from serving.errors import StoreNotReady
+from serving.errors import ServingError, StoreNotReady
 from serving.health import Clock, Health
+from serving.memory import CorrectionMemory
 from serving.metrics import Metrics
 from serving.models import Model
 from serving.reading import Readers
+from serving.scheme_watch import SchemeWatch
 from serving.security.sealing import Sealer
 from serving.settings import Settings
 from serving.writer import Result, Writer
@@ -43,6 +48,7 @@ class Service:
         self.sealer: Sealer | None = None  # set where encrypted originals are kept
         self._champion = Champion(settings, load, self.health, metrics)
         self._clock = Clock(self.health, metrics)
+        self._scheme = SchemeWatch(self.health)
         self._database: Database | None = None
         self._readable = False  # a full disk can still be read
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="work")
@@ -54,7 +60,13 @@ class Service:
             settings.bulk_streams, min(settings.bulk_texts, settings.queue_texts), settings.queue_chars // 4
         )
         metrics.bulk_streams.set_function(lambda: self.bulk.streams)
-        self.batcher = Batcher(self.model, _limits(settings), metrics)
+        self.memory = CorrectionMemory(settings, metrics)
+        self.batcher = Batcher(self.model, _limits(settings), metrics, recall=self.memory.recall)
+        self.canary = Canary(settings, load, _limits(settings), self.health, metrics, self.memory.recall)
+        self.shadow = Shadow(
+            settings, load, self.health, metrics, lambda: self.batcher.idle and self.canary.idle, self.model,
+            self.in_database,
+        )  # fmt: skip
         self.writer = Writer(self._add_many, settings.queue_rows, metrics)
 
     @property
@@ -68,14 +80,20 @@ class Service:
         self._clock.look()
         self.batcher.start()
         self.writer.start()
+        self.shadow.start()
+        self.memory.start(self._remembering, self.in_database, self.batcher)
         self._healers = [asyncio.create_task(heal()) for heal in (self._heal_model, self._heal_store)]
 
     async def stop(self) -> None:
         """Answer and store what was accepted, then let go of everything."""
         for healer in self._healers:
             healer.cancel()
-        await self.batcher.stop(self.settings.grace_seconds)
+        await self.memory.stop()
+        await asyncio.gather(
+            self.batcher.stop(self.settings.grace_seconds), self.canary.stop(self.settings.grace_seconds)
+        )
         await self.writer.stop(self.settings.grace_seconds)
+        await self.shadow.stop()
         self.readers.close()
         for pool in (self._threads, self._store_threads, self._healing_threads):
             pool.shutdown(wait=True, cancel_futures=True)
@@ -85,6 +103,16 @@ class Service:
     def model(self) -> Model:
         """The model that answers now. Raises ModelNotReady."""
         return self._champion.model()
+
+    def _remembering(self) -> list[tuple[str, str]]:
+        """Versions that answer, the champion first, each with the scheme to read corrections in."""
+        model = self.model()
+        versions = dict.fromkeys((model.version, self.canary.version))
+        return [(version, model.scheme.version) for version in versions if version]
+
+    async def look_at_versions(self) -> None:
+        """Let the versions in that the registry names now; also done every `heal_seconds`."""
+        await self._aside(self._look_at_versions)
 
     async def run(self, work: Callable[..., T], *args: object) -> T:
         """Do blocking work in a thread, with the request's id still known to the log."""
@@ -171,7 +199,14 @@ class Service:
         while True:
             await asyncio.sleep(self.settings.heal_seconds)
             self._clock.look()
-            await self._aside(self._champion.look)
+            await self._aside(self._look_at_versions)
+
+    def _look_at_versions(self) -> None:
+        self._champion.look()
+        self.canary.look()
+        self.shadow.look()
+        with suppress(ServingError, StoreError):  # no model or no database: told already, looked at again
+            self._scheme.look(self.model(), self._opened())
 
     async def _heal_store(self) -> None:
         while True:

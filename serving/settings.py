@@ -31,6 +31,7 @@ class Settings(BaseSettings):
     )
     model_dir: Path | None = None  # one model folder; empty: the registry's champion, or the shipped one
     registry_dir: Path | None = None
+    scheme: Path | None = None  # the label scheme in force; empty: each model's own
     dispatch_table: Path | None = None  # CSV; empty: the one that ships
     holidays: Path | None = None  # one day a line, as serving.decision.WorkingDays reads them
     timezone: str = "Asia/Shanghai"
@@ -45,6 +46,9 @@ class Settings(BaseSettings):
     queue_texts: int = Field(1024, ge=1)
     queue_chars: int = Field(4_000_000, ge=1)
     queue_rows: int = Field(4096, ge=1)  # answered appeals that wait for the disk
+    shadow_share: float = Field(1.0, ge=0, le=1)  # of the appeals, that the shadow is shown; 0: none
+    shadow_texts: int = Field(256, ge=1)  # answered appeals that wait for the shadow; more are dropped
+    upload_bytes: int = Field(1024**3, ge=0)  # of a model version sent to /v1/versions; 0: none is taken
     bulk_texts: int = Field(64, ge=1)  # rows of all bulk streams together that may be in the queue at once
     bulk_streams: int = Field(4, ge=1)  # bulk requests at a time
     bulk_idle_seconds: float = Field(60.0, gt=0)  # a bulk client that neither sends nor takes is given up
@@ -58,6 +62,10 @@ class Settings(BaseSettings):
     key_requests_burst: int = Field(1000, ge=1)
     address_requests_per_second: float = Field(10.0, ge=0)  # of each address without a key
     address_requests_burst: int = Field(100, ge=1)
+    correction_memory: bool = True  # whether look-alikes that people corrected adjust an answer
+    correction_memory_appeals: int = Field(20_000, ge=1)  # the newest ones are kept
+    correction_memory_seconds: float = Field(2.0, gt=0)  # how soon a correction of another replica is felt
+    lease_minutes: float = Field(15.0, gt=0, le=24 * 60)  # an appeal is one reviewer's for so long
     audit_key: Path | None = None  # file with a secret that keys the audit log's hashes
     originals_key: Path | None = None  # file with keys for encrypted originals; empty: they are not kept
     log_level: Literal["debug", "info", "warning", "error"] = "info"

@@ -1,4 +1,4 @@
-"""Commands about model versions: list, show, add, promote, roll back, shadow, canary."""
+"""Commands about model versions: list, show, add, promote, roll back, shadow, canary, and its report."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ models_cli = typer.Typer(
 )
 
 RegistryOption = Annotated[
-    Path | None, typer.Option("--registry", help="Folder of the registry [default: JIESU_REGISTRY_DIR]")
+    Path | None, typer.Option("--registry", help="Folder of the registry \\[default: JIESU_REGISTRY_DIR]")
 ]
 WhyOption = Annotated[str, typer.Option("--why", help="A reason, for the history")]
 VersionArgument = Annotated[str, typer.Argument(help="As models list shows it")]
@@ -68,7 +68,9 @@ def add_model(
     with told():
         from serving.versions import add
 
-        typer.echo(f"added {add(_registry(registry), folder, at_terminal(), why)}")
+        version = add(_registry(registry), folder, at_terminal(), why)
+        typer.echo(f"added {version}")
+        _note("added", version, why)
 
 
 @models_cli.command("promote", epilog="Example: python -m serving models promote default-20310505-1a2b3c4d")
@@ -84,6 +86,7 @@ def promote_model(
 
         promote(_registry(registry), version, at_terminal(), why, force)
         typer.echo(f"champion: {version}")
+        _note("promoted", version, why, force=force)
 
 
 @models_cli.command("rollback", epilog="Example: python -m serving models rollback --why 'wrong units'")
@@ -92,6 +95,7 @@ def roll_back(registry: RegistryOption = None, why: WhyOption = "") -> None:
     with told():
         back = _registry(registry).rollback(at_terminal(), why)
         typer.echo(f"champion: {back.name}")
+        _note("rolled_back", back.name, why)
 
 
 @models_cli.command("shadow", epilog="Example: python -m serving models shadow default-20310505-1a2b3c4d")
@@ -107,6 +111,7 @@ def shadow_model(
 
         set_shadow(_registry(registry), _one_of(version, off), at_terminal(), why)
         typer.echo("shadow: none" if off else f"shadow: {version}")
+        _note("shadow_ended" if off else "shadow_set", version, why)
 
 
 @models_cli.command(
@@ -125,6 +130,26 @@ def canary_model(
 
         set_canary(_registry(registry), _one_of(version, off), share, at_terminal(), why)
         typer.echo("canary: none" if off else f"canary: {version} answers {share:.1%}")
+        _note("canary_ended" if off else "canary_set", version, why, **({} if off else {"share": share}))
+
+
+@models_cli.command("shadow-report", epilog="Example: python -m serving models shadow-report --days 7")
+def report_shadow(
+    version: Annotated[str, typer.Argument(help="A challenger; default: the one in the shadow")] = "",
+    registry: RegistryOption = None,
+    days: Annotated[float, typer.Option(min=0.01, max=366, help="Appeals received in so many days")] = 7.0,
+    limit: Annotated[int, typer.Option(min=1, help="The newest so many of them")] = 20_000,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs")] = False,
+) -> None:
+    """How a challenger's stored answers differ from those that callers got, and who was right."""
+    with told():
+        from serving.version_report import read_report, show_report
+
+        found = read_report(lambda: _registry(registry), version, days, limit)
+        if as_json:
+            typer.echo(found.model_dump_json(indent=1))
+        else:
+            show_report(found)
 
 
 def _registry(given: Path | None) -> Registry:
@@ -132,6 +157,14 @@ def _registry(given: Path | None) -> Registry:
     from serving.versions import registry_of
 
     return registry_of(load_settings(), given)
+
+
+def _note(action: str, version: str, why: str, **details: object) -> None:
+    from serving.versions import note_in_audit_log
+
+    problem = note_in_audit_log(at_terminal(), f"model.{action}", version, {**details, "why": why})
+    if problem:
+        typer.echo(f"in the registry's history, but not in the audit log: {problem}", err=True)
 
 
 def _one_of(version: str, off: bool) -> str:

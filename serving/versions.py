@@ -5,14 +5,15 @@ Needs what serving needs and nothing of training: operators promote and roll bac
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
-from classifier.predictor import Predictor
 from classifier.registry import Registry
+from data.errors import StoreError
 from serving.errors import StartError
-from serving.settings import Settings
+from serving.settings import Settings, load_settings
 
-__all__ = ["add", "promote", "registry_of", "set_canary", "set_shadow"]
+__all__ = ["add", "note_in_audit_log", "promote", "registry_of", "set_canary", "set_shadow"]
 
 
 def registry_of(settings: Settings, given: Path | None = None) -> Registry:
@@ -33,6 +34,8 @@ def add(registry: Registry, folder: Path, by: str, why: str = "") -> str:
 
     Raises ModelError for a folder that does not, RegistryError as the registry does.
     """
+    from classifier.predictor import Predictor  # a rollback asks no model: it need not wait for the libraries
+
     Predictor.load(folder).check()
     return registry.add(folder, by, why).name
 
@@ -60,5 +63,31 @@ def set_canary(registry: Registry, version: str, share: float, by: str, why: str
     registry.set_canary(version, share, by, why)
 
 
+def note_in_audit_log(actor: str, action: str, version: str, details: Mapping[str, object]) -> str:
+    """One entry in the audit log of the settings' database; why there is none, empty where there is.
+
+    A machine that trains has no database, and a registry must be changed while the database is away: the
+    registry's own history has what was done in any case.
+    """
+    from data.audit import AuditLog
+    from data.database import Database
+    from serving.security.sealing import read_secret
+
+    settings = load_settings()
+    try:
+        database = Database.open(settings.database_url)
+        if database.file is not None and not database.file.exists():
+            return f"there is no database at {database.file}"
+        database.check()
+        key = read_secret(settings.audit_key, "JIESU_AUDIT_KEY") if settings.audit_key else None
+        AuditLog(database, key).add(actor, action, version or "none", details)
+        database.close()
+    except (StoreError, StartError) as error:
+        return str(error)
+    return ""
+
+
 def _answers(registry: Registry, version: str) -> None:
+    from classifier.predictor import Predictor
+
     Predictor.load(registry.path(version)).check()

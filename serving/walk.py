@@ -5,10 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
+from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
+from classifier.neighbours import Neighbour
+from classifier.predictor import Prediction
 from data.store import NewAppeal
 from serving.answer import Asked, Understood, respond, understand
 from serving.batcher import Classified
@@ -16,34 +20,43 @@ from serving.batcher import Request as Queued
 from serving.errors import ServingError
 from serving.messages import Answer, AppealIn
 from serving.security.limits import over_limit
-from serving.security.roles import current_caller
+from serving.security.roles import current_caller, may_see
 from serving.security.sealing import Sealer
 from serving.service import Service
 
-__all__ = ["answer_all", "answer_each", "asked_appeal", "new_appeal", "received_at"]
+__all__ = ["Walked", "answer_all", "answer_each", "asked_appeal", "new_appeal", "received_at"]
 
 Classify = Callable[[Queued], Awaitable[Classified]]
 
 
-async def answer_all(service: Service, asked: list[Asked]) -> list[tuple[Understood, Answer]]:
+class Walked(NamedTuple):
+    """One appeal at the end of the walk."""
+
+    understood: Understood
+    answer: Answer
+    prediction: Prediction
+
+
+async def answer_all(service: Service, asked: list[Asked]) -> list[Walked]:
     """Prepare and read the rules, ask the model, decide: the walk of every appeal."""
     deadline = time.monotonic() + service.settings.answer_seconds
     understood = await _understand_all(service, asked)
     _spare_urgent(understood)
-    classified = await service.batcher.classify([_queued(one) for one in understood], deadline)
+    classified = await _classify_all(service, understood, deadline)
     answers = await _respond_all(service, understood, classified)
-    return list(zip(understood, answers, strict=True))
+    found = [one.prediction for one in classified]
+    return [Walked(*one) for one in zip(understood, answers, found, strict=True)]
 
 
 async def answer_each(
     service: Service, asked: list[Asked], classify: Classify
-) -> list[tuple[Understood, Answer] | ServingError]:
+) -> list[Walked | ServingError]:
     """The same walk for texts that have nothing to do with each other: one that fails harms no other.
 
     `classify` puts one text into the queue; it may wait before it does.
     """
     understood = await _understand_all(service, asked)
-    waiting = (classify(_queued(one)) for one in understood)
+    waiting = (_classify_one(service, one, classify) for one in understood)
     found = await asyncio.gather(*waiting, return_exceptions=True)
     for one in found:
         if isinstance(one, BaseException) and not isinstance(one, ServingError):
@@ -52,9 +65,27 @@ async def answer_each(
     answers = await _respond_all(service, [one for one, _ in good], [each for _, each in good])
     told = iter(answers)
     return [
-        each if isinstance(each, ServingError) else (one, next(told))
+        Walked(one, next(told), each.prediction) if isinstance(each, Classified) else each
         for one, each in zip(understood, found, strict=True)
+        if isinstance(each, Classified | ServingError)
     ]
+
+
+async def _classify_all(
+    service: Service, understood: list[Understood], deadline: float
+) -> list[Classified]:
+    """Texts for the champion go into the queue together; an appeal may be the canary's."""
+    if not service.canary.version or all(one.asked.id is None for one in understood):
+        return await service.batcher.classify([_queued(one) for one in understood], deadline)
+    by_canary = await asyncio.gather(*(service.canary.answer(one, deadline) for one in understood))
+    left = [_queued(one) for one, found in zip(understood, by_canary, strict=True) if found is None]
+    rest = iter(await service.batcher.classify(left, deadline) if left else [])
+    return [found or next(rest) for found in by_canary]
+
+
+async def _classify_one(service: Service, understood: Understood, classify: Classify) -> Classified:
+    deadline = time.monotonic() + service.settings.answer_seconds
+    return await service.canary.answer(understood, deadline) or await classify(_queued(understood))
 
 
 def _spare_urgent(understood: list[Understood]) -> None:
@@ -89,7 +120,14 @@ async def _respond_all(
 
 def _respond(pair: tuple[Understood, Classified]) -> Answer:
     understood, found = pair
-    return respond(found.model, understood, found.prediction)
+    return respond(found.model, understood, found.prediction, [_shown(one) for one in found.alike])
+
+
+def _shown(alike: Neighbour) -> Neighbour:
+    """The look-alike without its id where the caller may not see that appeal."""
+    if may_see(alike.corrected.taken_by):
+        return alike
+    return replace(alike, corrected=replace(alike.corrected, id=None))
 
 
 def asked_appeal(zone: ZoneInfo, appeal: AppealIn) -> Asked:
@@ -111,11 +149,9 @@ def received_at(zone: ZoneInfo, given: datetime | None) -> datetime:
     return given.replace(tzinfo=zone) if given.tzinfo is None else given.astimezone(zone)
 
 
-def new_appeal(
-    appeal: AppealIn, sha256: str, understood: Understood, answer: Answer, sealer: Sealer | None
-) -> NewAppeal:
+def new_appeal(appeal: AppealIn, sha256: str, walked: Walked, sealer: Sealer | None) -> NewAppeal:
     """The row to be stored: the prepared text, and the one that was sent only when there is a sealer."""
-    caller = current_caller.get()
+    caller, (understood, answer, prediction) = current_caller.get(), walked
     return NewAppeal(
         id=appeal.id,
         body_sha256=sha256,
@@ -132,6 +168,7 @@ def new_appeal(
         scheme_version=answer.scheme_version,
         taken_by=caller.name if caller is not None and caller.kind == "key" else "",
         original=sealer.seal(appeal.id, appeal.title, appeal.text) if sealer else None,
+        embedding=prediction.embedding.astype("<f2").tobytes(),
     )
 
 

@@ -44,16 +44,17 @@ class Postgres:
         """The URL of one of its databases."""
         return f"postgresql://{USER}@/{name}?host={self._folder}"
 
-    def fresh(self) -> str:
-        """The URL of a new, empty database."""
+    def fresh(self, like: str = "") -> str:
+        """The URL of a new database: empty, or as the one of that URL, to which nobody may be connected."""
         name = f"t{uuid.uuid4().hex[:12]}"
+        template = f' TEMPLATE "{_name(like)}"' if like else ""
         with self._admin() as connection:
-            connection.execute(f'CREATE DATABASE "{name}"'.encode())
+            connection.execute(f'CREATE DATABASE "{name}"{template}'.encode())
         return self.url(name)
 
     def drop(self, url: str) -> None:
         """Delete a database, whoever is connected to it."""
-        name = url.partition("@/")[2].partition("?")[0]
+        name = _name(url)
         with self._admin() as connection:
             connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)'.encode())
 
@@ -64,8 +65,8 @@ class Postgres:
         subprocess.run(command, check=True, capture_output=True, cwd=self._folder, **_owner())
 
     def start(self) -> None:
-        """Start, and wait until it answers."""
-        options = [f"-cunix_socket_directories={self._folder}", "-clisten_addresses="]
+        """Start, and wait until it answers. It syncs nothing: processes are killed here, not machines."""
+        options = [f"-cunix_socket_directories={self._folder}", "-clisten_addresses=", "-cfsync=off"]
         with (self._folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 [self._programs / "postgres", "-D", self._folder / "data", *options],
@@ -111,6 +112,10 @@ def started_postgres(programs: Path) -> Iterator[Postgres]:
     finally:
         cluster.stop()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _name(url: str) -> str:
+    return url.partition("@/")[2].partition("?")[0]
 
 
 def _owner() -> dict[str, Any]:

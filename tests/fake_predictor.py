@@ -1,21 +1,24 @@
-"""A predictor that knows the truth and tells it as often as it is told to: for tests of the evaluation."""
+"""Labelled rows, and a predictor that knows their truth and tells it as often as it is told to."""
 
 from __future__ import annotations
 
+import csv
 import zlib
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from classifier.calibration import Calibration, HeadCalibration
 from classifier.errors import ModelError
-from classifier.predictor import Prediction, Predictor
+from classifier.predictor import Prediction
 from data.appeals import Row
 from data.cleaning import prepare
 from data.scheme import Head, Scheme, default_scheme
+from tests.fakes import Stand
 
-__all__ = ["ScriptedPredictor", "labelled_rows"]
+__all__ = ["LEVELS", "UNITS", "ScriptedPredictor", "labelled_rows", "rows_of_three_heads", "write_csv"]
 
 SENTENCES = (
     "北门往东第{i}盏路灯又不亮，夜里走路心慌",
@@ -23,6 +26,9 @@ SENTENCES = (
     "昨天第{i}次给窗口送材料，还是让我回去等",
     "广场舞音箱开到很响，孩子写作业写到第{i}页就写不下去，请派人来看看，我们这栋楼住着不少老人",
 )
+
+UNITS = ("gongan", "shuiwu", "chengguan", "renshe", "minzheng")
+LEVELS = ("一般", "较急", "紧急")
 
 
 def labelled_rows(count: int, head: str, codes: Sequence[str], seed: int = 0) -> list[Row]:
@@ -44,7 +50,30 @@ def labelled_rows(count: int, head: str, codes: Sequence[str], seed: int = 0) ->
     ]
 
 
-class ScriptedPredictor(Predictor):
+def rows_of_three_heads(count: int = 160) -> list[Row]:
+    scheme = default_scheme()
+    heads = {"unit": UNITS, "urgency": LEVELS, "category": scheme.heads["category"].codes[:8]}
+    made = [labelled_rows(count, head, codes, seed) for seed, (head, codes) in enumerate(heads.items())]
+    return [
+        Row(
+            **{**vars(same[0]), "labels": {head: codes for one in same for head, codes in one.labels.items()}}
+        )
+        for same in zip(*made, strict=True)
+    ]
+
+
+def write_csv(path: Path, rows: Sequence[Row], heads: Sequence[str]) -> Path:
+    """Rows in our own columns; several admissible codes joined by |."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["id", "text", "date", "group", "fold", *heads])
+        for row in rows:
+            labels = ["|".join(sorted(row.labels.get(head, ()))) for head in heads]
+            writer.writerow([row.id, row.text, row.date, row.group, row.fold, *labels])
+    return path
+
+
+class ScriptedPredictor(Stand):
     """Right on the given share of texts per part; the same text always gets the same answer."""
 
     def __init__(
@@ -57,20 +86,9 @@ class ScriptedPredictor(Predictor):
         seed: int = 0,
     ) -> None:
         self._skill = dict(skill or {"joined": 0.9, "encoder": 0.8, "lexical": 0.7})
-        self._scheme, self._version, self._seed = scheme or default_scheme(), version, seed
+        super().__init__(scheme, version)
+        self._seed = seed
         self._truth = {prepare(row.text, row.title).text: row.labels for row in rows}
-
-    @property
-    def version(self) -> str:
-        return self._version
-
-    @property
-    def scheme(self) -> Scheme:
-        return self._scheme
-
-    @property
-    def heads(self) -> Mapping[str, Head]:
-        return self._scheme.heads
 
     @property
     def parts(self) -> tuple[str, ...]:

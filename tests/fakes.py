@@ -14,7 +14,7 @@ from data.scheme import Head, Scheme, default_scheme
 from serving.models import Model, furnished
 from serving.settings import Settings
 
-__all__ = ["FakePredictor", "furnish", "small_scheme"]
+__all__ = ["FakePredictor", "Stand", "furnish", "small_scheme"]
 
 # head -> (word in the text, label it speaks for); the first word found decides
 WORDS: Mapping[str, tuple[tuple[str, str], ...]] = {
@@ -44,19 +44,11 @@ def small_scheme() -> Scheme:
     return Scheme.parse(SMALL_SCHEME, "yuhe.yaml")
 
 
-class FakePredictor(Predictor):
-    """Deterministic: a label whose word occurs gets 0.9, else the first label leads with less.
+class Stand(Predictor):
+    """Stands in for a model: its version and its heads are those that it was told."""
 
-    `fail_on` makes it raise for a batch that holds the word; while `held` is cleared it waits; `batches`
-    keeps what it was given, in order.
-    """
-
-    def __init__(self, scheme: Scheme | None = None, *, fail_on: str = "", version: str = "fake-1") -> None:
+    def __init__(self, scheme: Scheme | None, version: str) -> None:
         self._scheme, self._version = scheme or default_scheme(), version
-        self.fail_on = fail_on
-        self.batches: list[list[str]] = []
-        self.held = threading.Event()  # cleared: predict waits until it is set
-        self.held.set()
 
     @property
     def version(self) -> str:
@@ -69,6 +61,21 @@ class FakePredictor(Predictor):
     @property
     def heads(self) -> Mapping[str, Head]:
         return self._scheme.heads
+
+
+class FakePredictor(Stand):
+    """Deterministic: a label whose word occurs gets 0.9, else the first label leads with less.
+
+    `fail_on` makes it raise for a batch that holds the word; while `held` is cleared it waits; `batches`
+    keeps what it was given, in order.
+    """
+
+    def __init__(self, scheme: Scheme | None = None, *, fail_on: str = "", version: str = "fake-1") -> None:
+        super().__init__(scheme, version)
+        self.fail_on = fail_on
+        self.batches: list[list[str]] = []
+        self.held = threading.Event()  # cleared: predict waits until it is set
+        self.held.set()
 
     @property
     def calibration(self) -> Calibration:

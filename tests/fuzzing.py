@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
-__all__ = ["SOAK", "fuzz", "limits"]
+__all__ = ["MOMENTS", "QUIET", "SOAK", "fuzz", "limits"]
 
 SOAK = 20  # times as many cases
+# The settings of an application where nothing is broken, so that nothing has to heal.
+QUIET: dict[str, Any] = {"log_level": "error", "heal_seconds": 60.0}
+
+# Moments near those that can be: of all years that RFC 3339 knows, the service takes a hundred.
+ZONES = st.integers(-12 * 60, 14 * 60).map(lambda minutes: timezone(timedelta(minutes=minutes)))
+MOMENTS = st.datetimes(datetime(1999, 12, 30), datetime(2100, 1, 2), timezones=st.just(UTC) | ZONES)
 
 
 def limits(config: pytest.Config, cases: int, **more: Any) -> settings:

@@ -9,10 +9,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
 from argon2 import PasswordHasher
 from fastapi.testclient import TestClient
 
 from data.access import Access
+from data.audit import AuditLog
 from data.database import Database
 from serving.app import create_app
 from serving.security.keys import make_key
@@ -99,3 +101,24 @@ def closed(folder: Path, predictor: FakePredictor | None = None, **given: Any) -
     cheaply(app)
     with TestClient(app, base_url="https://jiesu.test") as client:
         yield Closed(app, client, keys)
+
+
+@pytest.fixture(scope="module")
+def closed_app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Closed]:
+    """One for all tests of a module."""
+    with closed(tmp_path_factory.mktemp("closed")) as found:
+        yield found
+
+
+def audited(folder: Path) -> list[tuple[str, str, str]]:
+    """Actor, action and object of all that the audit log holds; fails where it was tampered with."""
+    database = Database.open(f"sqlite:///{folder / 'jiesu.db'}")
+    log = AuditLog(database)
+    assert log.verify().problems == ()
+    found = [(entry.actor, entry.action, entry.object) for entry in log.entries()]
+    database.close()
+    return found
+
+
+def classify(client: TestClient, headers: dict[str, str] | None = None, text: str = "路灯坏了") -> Any:
+    return client.post("/v1/classify", json={"texts": [text]}, headers=headers)

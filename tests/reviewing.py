@@ -1,20 +1,29 @@
-"""Stored appeals to review, in a small label scheme of their own."""
+"""Stored appeals to review, in a small label scheme of their own, and reviewers who work on them."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
+from sqlalchemy import select
+
 from data.appeals import Place
-from data.reviews import ReviewStore
+from data.review_tables import queue_keys
+from data.reviews import Done, Filters, InForce, Leased, ReviewStore
 from data.scheme import Scheme
 from data.store import NewAppeal, Store
 
-__all__ = ["NOON", "SCHEME", "answer_body", "appeal", "later", "opened", "reviewing"]
+__all__ = [
+    "ANN", "BOB", "CEN", "LEAD", "NOON", "SCHEME", "Desk", "answer_body", "any_stores", "appeal", "later",
+    "opened", "order", "queue_rows", "reviewing", "sqlite_stores",
+]  # fmt: skip
 
+ANN, BOB, CEN = "user:ann", "user:bob", "user:cen"
+LEAD = "user:lead"
 NOON = datetime(2025, 3, 4, 12, 0, tzinfo=UTC)
 
 SCHEME = Scheme.parse(
@@ -97,3 +106,78 @@ def reviewing(url: str, *ids: str, **changes: Any) -> tuple[Store, ReviewStore]:
     store, reviews = opened(url)
     store.add_many([appeal(id, received_at=later(n), **changes) for n, id in enumerate(ids)])
     return store, reviews
+
+
+@pytest.fixture
+def any_stores(migrated_url: str) -> Iterator[tuple[Store, ReviewStore]]:
+    """Stores in a database of each kind in turn."""
+    store = Store.open(migrated_url)
+    yield store, ReviewStore(store.database)
+    store.close()
+
+
+@pytest.fixture
+def sqlite_stores(migrated_sqlite_url: str) -> Iterator[tuple[Store, ReviewStore]]:
+    """Stores in an SQLite database."""
+    store = Store.open(migrated_sqlite_url)
+    yield store, ReviewStore(store.database)
+    store.close()
+
+
+class Desk:
+    """A reviewer at work: takes, answers, and counts the minutes."""
+
+    def __init__(self, reviews: ReviewStore) -> None:
+        self.reviews, self.minute, self.requests = reviews, 0.0, 0
+
+    def now(self) -> datetime:
+        self.minute += 1
+        return later(self.minute)
+
+    def token(self) -> str:
+        self.requests += 1
+        return f"t{self.requests}"
+
+    def take(self, who: str = ANN, queue: str = "uncertain", **more: Any) -> Leased:
+        taken = self.reviews.take(queue, who, now=self.now(), **more)
+        assert taken is not None
+        return taken
+
+    def say(self, lease: int, who: str = ANN, code: str = "0102", shown: str = "0101", **more: Any) -> Done:
+        asked: dict[str, Any] = {
+            "labels": {"category": code},
+            "shown": {"category": shown},
+            "token": self.token(),
+            **more,
+        }
+        return self.reviews.correct(lease, who, scheme=SCHEME, **{"now": self.now(), **asked})
+
+    def label(self, id: str, who: str = ANN, code: str = "0102", **more: Any) -> Done:
+        taken = self.reviews.take_appeal(id, who, now=self.now())
+        return self.say(taken.lease, who, code, **more)
+
+    def decide(self, id: str, code: str, **more: Any) -> Done:
+        asked: dict[str, Any] = {"scheme": SCHEME, "token": self.token(), "now": self.now(), **more}
+        return self.reviews.adjudicate(id, LEAD, {"category": code}, **asked)
+
+    def category(self, id: str) -> InForce:
+        number = self.reviews.appeal(id).number
+        return self.reviews.labels_of([number])[number]["category"]
+
+
+def order(reviews: ReviewStore, queue: str, who: str = ANN, **filters: Any) -> list[str]:
+    """The whole queue as this reviewer would get it, without doing any."""
+    held: list[int] = []
+    ids = []
+    while taken := reviews.take(queue, who, now=NOON, holding=held, filters=Filters(**filters)):
+        held.append(taken.lease)
+        ids.append(taken.appeal.id)
+    reviews.release_all(who, now=NOON)
+    return ids
+
+
+def queue_rows(store: Store) -> list[Any]:
+    """All that the table of queues holds, in order."""
+    with store.database.connect() as connection:
+        rows = connection.execute(select(queue_keys).order_by(queue_keys.c.queue, queue_keys.c.appeal_number))
+        return [tuple(row) for row in rows]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fastapi.testclient import TestClient
+from prometheus_client.parser import text_string_to_metric_families
 
 from serving.app import create_app
 from serving.messages import Problem
@@ -16,7 +17,7 @@ from serving.models import Model
 from serving.settings import Settings
 from tests.fakes import FakePredictor, furnish
 
-__all__ = ["JSON", "MANHOLE", "appeal", "loads", "problem", "running", "settings", "until"]
+__all__ = ["JSON", "MANHOLE", "appeal", "loads", "problem", "running", "samples", "settings", "until"]
 
 JSON = {"Content-Type": "application/json"}
 MANHOLE = "梧桐里小区3号楼门口的污水井盖不见了，请尽快派人处理。"
@@ -58,3 +59,13 @@ def until(holds: Callable[[], object], seconds: float = 5.0) -> None:
     while not holds():
         assert time.monotonic() < end, "waited too long"
         time.sleep(0.01)
+
+
+def samples(client: TestClient, **headers: Any) -> dict[str, float]:
+    """name{labels} → value, of every sample on the page."""
+    text = client.get("/metrics", **headers).text
+    return {
+        f"{one.name}{{{','.join(f'{key}={value}' for key, value in sorted(one.labels.items()))}}}": one.value
+        for family in text_string_to_metric_families(text)
+        for one in family.samples
+    }

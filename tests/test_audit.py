@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
@@ -24,25 +24,8 @@ ROOT = Path(__file__).parent.parent
 KEY = b"0123456789abcdef0123456789abcdef"
 
 
-@pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    made = Database.open(f"sqlite:///{tmp_path / 'jiesu.db'}")
-    made.migrate()
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def each_database(database_url: str) -> Iterator[Database]:
-    """A database of each kind."""
-    made = Database.open(database_url)
-    made.migrate()
-    yield made
-    made.close()
-
-
-def filled(database: Database, key: bytes | None = None, count: int = 6) -> list[Entry]:
-    log = AuditLog(database, key)
+def filled(sqlite_database: Database, key: bytes | None = None, count: int = 6) -> list[Entry]:
+    log = AuditLog(sqlite_database, key)
     return [log.add("user:ming", "appeal.read", f"A-{n}", {"次": n, "a": [1, None]}) for n in range(count)]
 
 
@@ -72,54 +55,58 @@ def test_an_untouched_log_verifies(each_database: Database) -> None:
      ("hash", "0" * 64), ("previous", "1" * 64), ("algorithm", "none")],
 )  # fmt: skip
 def test_a_changed_entry_is_named(
-    database: Database, tmp_path: Path, key: bytes | None, column: str, value: str
+    sqlite_database: Database, tmp_path: Path, key: bytes | None, column: str, value: str
 ) -> None:
-    filled(database, key)
+    filled(sqlite_database, key)
     if column == "at":
         value += " 00:00:00.000000"
     tampered(tmp_path, f"UPDATE audit_log SET {column} = '{value}' WHERE number = 3")
-    problems = AuditLog(database, key).verify().problems
+    problems = AuditLog(sqlite_database, key).verify().problems
     assert problems and problems[0].startswith("entry 3:")
     assert not [problem for problem in problems if not problem.startswith(("entry 3:", "entry 4: does not"))]
 
 
-def test_a_removed_entry_is_named(database: Database, tmp_path: Path) -> None:
-    filled(database)
+def test_a_removed_entry_is_named(sqlite_database: Database, tmp_path: Path) -> None:
+    filled(sqlite_database)
     tampered(tmp_path, "DELETE FROM audit_log WHERE number IN (2, 3)")
-    assert AuditLog(database).verify().problems == ("entry 2 to 3: is missing",)
+    assert AuditLog(sqlite_database).verify().problems == ("entry 2 to 3: is missing",)
 
 
 def test_a_removed_entry_is_seen_though_the_others_were_renumbered(
-    database: Database, tmp_path: Path
+    sqlite_database: Database, tmp_path: Path
 ) -> None:
-    filled(database)
+    filled(sqlite_database)
     tampered(
         tmp_path,
         "DELETE FROM audit_log WHERE number = 2",
         "UPDATE audit_log SET number = number - 1 WHERE number = 3",
         "UPDATE audit_log SET number = number - 1 WHERE number = 4",
     )
-    assert AuditLog(database).verify().problems[0] == "entry 2: does not follow entry 1"
+    assert AuditLog(sqlite_database).verify().problems[0] == "entry 2: does not follow entry 1"
 
 
-def test_entries_that_changed_places_are_named(database: Database, tmp_path: Path) -> None:
-    filled(database)
+def test_entries_that_changed_places_are_named(sqlite_database: Database, tmp_path: Path) -> None:
+    filled(sqlite_database)
     moves = [
         f"UPDATE audit_log SET number = {to} WHERE number = {at}" for at, to in ((2, 99), (4, 2), (99, 4))
     ]
     tampered(tmp_path, *moves)
-    problems = AuditLog(database).verify().problems
+    problems = AuditLog(sqlite_database).verify().problems
     assert {"entry 2: does not follow entry 1", "entry 4: does not follow entry 3"} <= set(problems)
 
 
-def test_a_cut_end_and_a_rewritten_log_are_seen_by_an_anchor(database: Database, tmp_path: Path) -> None:
-    entries = filled(database)
+def test_a_cut_end_and_a_rewritten_log_are_seen_by_an_anchor(
+    sqlite_database: Database, tmp_path: Path
+) -> None:
+    entries = filled(sqlite_database)
     anchors = [Anchor(5, entries[4].hash)]
     tampered(tmp_path, "DELETE FROM audit_log WHERE number > 4")
-    assert AuditLog(database).verify().problems == ()
-    assert AuditLog(database).verify(anchors).problems == ("entry 5: was anchored and is missing",)
-    filled(database, count=2)  # somebody goes on writing: the chain is sound, and another one
-    assert AuditLog(database).verify(anchors).problems == ("entry 5: is not the one that was anchored",)
+    assert AuditLog(sqlite_database).verify().problems == ()
+    assert AuditLog(sqlite_database).verify(anchors).problems == ("entry 5: was anchored and is missing",)
+    filled(sqlite_database, count=2)  # somebody goes on writing: the chain is sound, and another one
+    assert AuditLog(sqlite_database).verify(anchors).problems == (
+        "entry 5: is not the one that was anchored",
+    )
 
 
 def rewritten(entries: list[Entry], change: Callable[[Entry], Entry]) -> list[Entry]:
@@ -132,8 +119,8 @@ def rewritten(entries: list[Entry], change: Callable[[Entry], Entry]) -> list[En
     return made
 
 
-def test_a_key_makes_rewriting_impossible_without_it(database: Database) -> None:
-    entries = filled(database, KEY)
+def test_a_key_makes_rewriting_impossible_without_it(sqlite_database: Database) -> None:
+    entries = filled(sqlite_database, KEY)
     forged = rewritten(entries, lambda entry: replace(entry, actor="user:nobody"))
     assert verify(forged).problems == ()
     assert "no entry is keyed" in verify(forged, KEY).problems[0]
@@ -152,8 +139,8 @@ def test_the_database_refuses_to_change_or_delete_entries(each_database: Databas
     assert AuditLog(each_database).verify().entries == 6
 
 
-def test_many_writers_make_one_chain(database_url: str, each_database: Database) -> None:
-    others = [Database.open(database_url) for _ in range(4)]
+def test_many_writers_make_one_chain(migrated_url: str, each_database: Database) -> None:
+    others = [Database.open(migrated_url) for _ in range(4)]
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda n: AuditLog(others[n % 4]).add("cli:x", "tried", str(n)), range(80)))
     for other in others:
@@ -163,7 +150,7 @@ def test_many_writers_make_one_chain(database_url: str, each_database: Database)
     assert {entry.object for entry in AuditLog(each_database).entries()} == {str(n) for n in range(80)}
 
 
-def test_two_processes_make_one_chain(tmp_path: Path, database: Database) -> None:
+def test_two_processes_make_one_chain(tmp_path: Path, sqlite_database: Database) -> None:
     code = (
         "from data.audit import AuditLog; from data.database import Database\n"
         f"log = AuditLog(Database.open('sqlite:///{tmp_path}/jiesu.db'))\n"
@@ -171,15 +158,15 @@ def test_two_processes_make_one_chain(tmp_path: Path, database: Database) -> Non
     )
     running = [subprocess.Popen([sys.executable, "-c", code], cwd=ROOT) for _ in range(2)]
     assert [process.wait(60) for process in running] == [0, 0]
-    found = AuditLog(database).verify()
+    found = AuditLog(sqlite_database).verify()
     assert (found.entries, found.problems) == (60, ())
 
 
 def test_commands_verify_export_and_anchor(
-    tmp_path: Path, database: Database, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, sqlite_database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DATABASE_URL", f"sqlite:///{tmp_path / 'jiesu.db'}")
-    filled(database)
+    filled(sqlite_database)
     run = CliRunner()
     anchor = run.invoke(cli, ["audit", "anchor"])
     (tmp_path / "anchors").write_text(anchor.stdout)

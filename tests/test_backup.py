@@ -17,7 +17,7 @@ from data.errors import StoreError
 from data.store import Store
 from data.store_tables import answers, appeals
 from serving.__main__ import cli
-from tests.test_store import appeal
+from tests.stored import appeal
 
 
 @pytest.fixture

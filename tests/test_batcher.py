@@ -1,60 +1,22 @@
-"""The batcher: two lanes, bounded, like lengths together, one bad text harms nobody."""
+"""The batcher: two lanes, bounded, like lengths together."""
 
 from __future__ import annotations
 
 import asyncio
 import sys
-import threading
-import time
-from collections.abc import Awaitable, Callable, Sequence
-from typing import ClassVar, TypeVar
+from collections.abc import Callable, Sequence
+from typing import ClassVar
 
 import pytest
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 
 from classifier.predictor import Prediction, Tokens
-from serving.batcher import URGENT_BATCHES, Batcher, Classified, Limits, Request
-from serving.errors import ModelFailed, ModelNotReady, Overloaded, Stopping, TooSlow
+from serving.batcher import URGENT_BATCHES, Batcher, Classified, Request
+from serving.errors import Overloaded
 from serving.lanes import HEAD_START, Lane, Waiting
-from serving.metrics import Metrics
-from serving.models import Model
-from tests.fakes import FakePredictor, furnish, small_scheme
-
-T = TypeVar("T")
-
-
-def run(test: Callable[[Batcher], Awaitable[T]], fake: FakePredictor, **limits: float) -> T:
-    """Run a test against a started batcher, and stop it afterwards."""
-    model = furnish(fake)
-
-    async def wrapped() -> T:
-        batcher = Batcher(lambda: model, Limits(**limits), Metrics())  # type: ignore[arg-type]
-        batcher.start()
-        try:
-            return await asyncio.wait_for(test(batcher), 20)
-        finally:
-            fake.held.set()
-            await batcher.stop(5)
-
-    return asyncio.run(wrapped())
-
-
-def fake(**given: object) -> FakePredictor:
-    return FakePredictor(small_scheme(), **given)  # type: ignore[arg-type]
-
-
-def requests(*texts: str, urgent: bool = False) -> list[Request]:
-    return [Request(text, urgent) for text in texts]
-
-
-async def held(batcher: Batcher, model: FakePredictor) -> asyncio.Task[list[Classified]]:
-    """Occupy the model with one text until `model.held` is set."""
-    model.held.clear()
-    task = asyncio.create_task(batcher.classify(requests("占住")))
-    while not model.batches:
-        await asyncio.sleep(0.001)
-    return task
+from tests.batching import fake, held, requests, run
+from tests.fakes import FakePredictor, small_scheme
 
 
 def test_answers_come_in_order_and_from_few_batches() -> None:
@@ -116,7 +78,7 @@ def test_the_urgent_lane_goes_first() -> None:
 
     async def both(batcher: Batcher) -> None:
         first = await held(batcher, model)
-        rest = asyncio.create_task(batcher.classify(requests("平常一", "平常二")))
+        rest = asyncio.create_task(batcher.classify(requests("平常的第一件", "平常的第二件")))
         await asyncio.sleep(0.01)
         urgent = asyncio.create_task(batcher.classify(requests("着火了", urgent=True)))
         await asyncio.sleep(0.01)
@@ -124,7 +86,42 @@ def test_the_urgent_lane_goes_first() -> None:
         await asyncio.gather(first, rest, urgent)
 
     run(both, model)
-    assert model.batches == [["占住"], ["着火了"], ["平常一", "平常二"]]
+    assert model.batches == [["占住"], ["着火了"], ["平常的第一件", "平常的第二件"]]
+
+
+def test_the_rest_fills_up_an_urgent_batch_but_never_makes_it_longer() -> None:
+    model = fake()
+
+    async def both(batcher: Batcher) -> None:
+        first = await held(batcher, model)
+        texts = ["比着火的那一件长", *["平常"] * 4, "字" * 200]
+        rest = asyncio.create_task(batcher.classify(requests(*texts)))
+        await asyncio.sleep(0.01)
+        urgent = asyncio.create_task(batcher.classify(requests("着火了", urgent=True)))
+        await asyncio.sleep(0.01)
+        model.held.set()
+        await asyncio.gather(first, rest, urgent)
+
+    run(both, model, batch_texts=4)
+    urgent, *others = model.batches[1:]
+    assert urgent == ["着火了"]  # the one that is due first is longer: none passes it
+    assert sorted(len(text) for batch in others for text in batch) == [2] * 4 + [8, 200]
+
+
+def test_an_urgent_batch_is_filled_up_to_its_budget() -> None:
+    model = fake()
+
+    async def both(batcher: Batcher) -> None:
+        first = await held(batcher, model)
+        rest = asyncio.create_task(batcher.classify(requests(*["平常"] * 6)))
+        await asyncio.sleep(0.01)
+        urgent = asyncio.create_task(batcher.classify(requests("着火了", urgent=True)))
+        await asyncio.sleep(0.01)
+        model.held.set()
+        await asyncio.gather(first, rest, urgent)
+
+    run(both, model, batch_texts=4)
+    assert model.batches[1:] == [["着火了", "平常", "平常", "平常"], ["平常", "平常", "平常"]]
 
 
 def test_a_full_queue_refuses_the_rest_but_never_the_urgent() -> None:
@@ -172,68 +169,6 @@ def test_a_request_larger_than_the_queue_is_let_in_when_nobody_waits() -> None:
     assert run(large, fake(), queue_texts=4) == 20
 
 
-def test_one_bad_text_harms_nobody() -> None:
-    model = fake(fail_on="坏")
-
-    async def mixed(batcher: Batcher) -> list[object]:
-        first = await held(batcher, model)
-        tasks = [asyncio.create_task(batcher.classify(requests(text))) for text in ("好一", "坏的", "好二")]
-        await asyncio.sleep(0.01)
-        model.held.set()
-        await first
-        return list(await asyncio.gather(*tasks, return_exceptions=True))
-
-    one, bad, two = run(mixed, model)
-    assert isinstance(bad, ModelFailed)
-    assert isinstance(one, list)
-    assert isinstance(two, list)
-    assert model.batches[1:] == [["好一", "坏的", "好二"], ["好一"], ["坏的"], ["好二"]]
-
-
-def test_a_caller_that_left_is_dropped() -> None:
-    model = fake()
-
-    async def leaving(batcher: Batcher) -> None:
-        first = await held(batcher, model)
-        gone = asyncio.create_task(batcher.classify(requests("走了")))
-        stays = asyncio.create_task(batcher.classify(requests("还在")))
-        await asyncio.sleep(0.01)
-        gone.cancel()
-        await asyncio.sleep(0.01)
-        model.held.set()
-        await asyncio.gather(first, stays)
-
-    run(leaving, model)
-    assert model.batches == [["占住"], ["还在"]]
-
-
-def test_a_caller_that_leaves_during_its_batch_harms_nobody() -> None:
-    model = fake()
-
-    async def leaving(batcher: Batcher) -> int:
-        first = await held(batcher, model)
-        first.cancel()
-        await asyncio.sleep(0.01)
-        model.held.set()
-        return len(await batcher.classify(requests("下一个")))
-
-    assert run(leaving, model) == 1
-
-
-def test_without_a_model_every_caller_is_told() -> None:
-    async def asked() -> None:
-        def none() -> Model:
-            raise ModelNotReady("模型尚未就绪", "folder missing")
-
-        batcher = Batcher(none, Limits(), Metrics())
-        batcher.start()
-        with pytest.raises(ModelNotReady, match="尚未就绪"):
-            await batcher.classify(requests("一", "二"))
-        await batcher.stop(1)
-
-    asyncio.run(asked())
-
-
 def test_the_rest_gets_a_batch_after_so_many_urgent_ones() -> None:
     model = fake()
 
@@ -268,71 +203,8 @@ def test_a_request_that_holds_an_urgent_text_is_let_in_with_all_it_holds() -> No
         return len(await mixed)
 
     assert run(flood, model, queue_texts=4) == 3
-    assert model.batches[1] == ["着火了"]
-
-
-def test_a_text_whose_deadline_has_passed_never_reaches_the_model() -> None:
-    model = fake()
-
-    async def late(batcher: Batcher) -> None:
-        first = await held(batcher, model)
-        soon = asyncio.create_task(batcher.classify(requests("来不及了"), time.monotonic() + 0.01))
-        stays = asyncio.create_task(batcher.classify(requests("不着急")))
-        await asyncio.sleep(0.05)
-        model.held.set()
-        with pytest.raises(TooSlow):
-            await soon
-        await asyncio.gather(first, stays)
-
-    run(late, model)
-    assert model.batches == [["占住"], ["不着急"]]
-
-
-def test_a_text_that_hangs_the_model_holds_nobody_up() -> None:
-    model = Hanging(small_scheme())
-
-    async def hanging(batcher: Batcher) -> list[object]:
-        first = await held(batcher, model)
-        texts = ("好一", "卡死", "好二")
-        tasks = [asyncio.create_task(batcher.classify(requests(text))) for text in texts]
-        await asyncio.sleep(0.01)
-        model.held.set()
-        await first
-        found: list[object] = list(await asyncio.gather(*tasks, return_exceptions=True))
-        again = await batcher.classify(requests("之后的"))
-        return [*found, len(again)]
-
-    try:
-        one, hung, two, again = run(hanging, model, batch_seconds=0.3)
-    finally:
-        model.freed.set()
-    assert isinstance(hung, ModelFailed)
-    assert (isinstance(one, list), isinstance(two, list), again) == (True, True, 1)
-
-
-class Hanging(FakePredictor):
-    """Never comes back from a batch that holds 卡死; asks for an exit at 退出."""
-
-    freed = threading.Event()
-
-    def predict(
-        self, texts: Sequence[str], evidence: bool = True, part: str = "", tokens: object = None
-    ) -> list[Prediction]:
-        found = super().predict(texts, evidence, part)
-        if "卡死" in texts:
-            self.freed.wait(20)
-        if "退出" in texts:
-            raise SystemExit(3)
-        return found
-
-
-def test_an_exit_asked_for_inside_a_library_ends_nothing() -> None:
-    async def exiting(batcher: Batcher) -> int:
-        with pytest.raises(ModelFailed):
-            await batcher.classify(requests("退出"))
-        return len(await batcher.classify(requests("之后的")))
-
-    assert run(exiting, Hanging(small_scheme())) == 1
+    # The rest joins: what is no longer than the urgent text, as it waits in line.
+    assert model.batches[1] == ["着火了", *["占位"] * 4, "平常的", "也平常"]
 
 
 def test_tokens_are_handed_to_the_model_with_their_texts() -> None:
@@ -418,24 +290,6 @@ def test_a_lane_counts_who_still_waits() -> None:
     assert (lane.texts, lane.chars, lane.take(16, 512)) == (0, 0, [])
 
 
-def test_stopping_waits_for_texts_that_are_asked_again() -> None:
-    model = fake(fail_on="坏")
-
-    async def stopped() -> list[object]:
-        batcher = Batcher(lambda: furnish(model), Limits(), Metrics())
-        batcher.start()
-        first = await held(batcher, model)
-        tasks = [asyncio.create_task(batcher.classify(requests(text))) for text in ("好一", "坏的", "好二")]
-        await asyncio.sleep(0.01)
-        stop = asyncio.create_task(batcher.stop(5))
-        model.held.set()
-        await stop
-        return list(await asyncio.gather(first, *tasks, return_exceptions=True))
-
-    found = asyncio.run(stopped())
-    assert [type(one) for one in found] == [list, list, ModelFailed, list]
-
-
 def test_several_workers_answer_side_by_side() -> None:
     model = fake()
 
@@ -448,41 +302,3 @@ def test_several_workers_answer_side_by_side() -> None:
         return len(await first) + len(await second)
 
     assert run(two, model, workers=2) == 2
-
-
-def test_stopping_answers_what_was_accepted_and_refuses_the_rest() -> None:
-    model = fake()
-
-    async def stopped() -> None:
-        batcher = Batcher(lambda: furnish(model), Limits(), Metrics())
-        batcher.start()
-        first = await held(batcher, model)
-        second = asyncio.create_task(batcher.classify(requests("已接受")))
-        await asyncio.sleep(0.01)
-        stop = asyncio.create_task(batcher.stop(5))
-        await asyncio.sleep(0.01)
-        with pytest.raises(Stopping):
-            await batcher.classify(requests("来晚了"))
-        model.held.set()
-        await stop
-        assert [len(await first), len(await second)] == [1, 1]
-
-    asyncio.run(stopped())
-
-
-def test_stopping_gives_up_after_the_grace_period() -> None:
-    model = fake()
-
-    async def stopped() -> None:
-        batcher = Batcher(lambda: furnish(model), Limits(), Metrics())
-        batcher.start()
-        first = await held(batcher, model)
-        second = asyncio.create_task(batcher.classify(requests("等不到")))
-        await asyncio.sleep(0.01)
-        await batcher.stop(0.05)
-        with pytest.raises(Stopping):
-            await second
-        model.held.set()
-        first.cancel()
-
-    asyncio.run(stopped())

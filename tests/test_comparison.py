@@ -19,8 +19,7 @@ from evaluation.__main__ import app
 from evaluation.comparison import Comparison, compare, holm, mcnemar
 from evaluation.errors import NothingToScore, UnknownHead
 from evaluation.scoring import Answers, answer
-from tests.fake_predictor import ScriptedPredictor, labelled_rows
-from tests.test_report import rows_of_three_heads, write_csv
+from tests.fake_predictor import ScriptedPredictor, labelled_rows, rows_of_three_heads, write_csv
 
 UNITS = ("gongan", "shuiwu", "chengguan")
 RUNNER = CliRunner()

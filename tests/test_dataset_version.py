@@ -19,7 +19,7 @@ from data.__main__ import app
 from data.dataset_card import nominal_alpha
 from data.dataset_version import DatasetVersion, newest_version, open_version, versions, write_version
 from data.errors import DatasetError, SchemeChangeError
-from data.label_records import Selection
+from data.labels.records import Selection
 from data.readers import read
 from data.reviews import ReviewStore
 from data.scheme import Scheme
@@ -190,7 +190,7 @@ def test_more_than_one_row_group_is_written_in_order(
     for n in range(5):
         say(reviews, f"A-{n}", category="0101")
     monkeypatch.setattr("data.dataset_version.BATCH", 2)
-    monkeypatch.setattr("data.label_records.AT_ONCE", 3)
+    monkeypatch.setattr("data.labels.records.AT_ONCE", 3)
     told: list[tuple[str, int, int]] = []
     version = write(store, tmp_path, told=lambda *step: told.append(step))
     assert list(cells(version)) == [f"A-{n}" for n in range(5)]

@@ -3,86 +3,32 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 import pytest
-from typer.testing import CliRunner, Result
 
-from data.__main__ import app
 from data.errors import BadRows, ReadError
-from data.exchange import FORMATS, UNTELLABLE, argilla_user
-from data.label_import import Imported, import_labels
-from data.label_records import Selection, records
-from data.label_studio_config import label_studio_config
+from data.labels.exchange import FORMATS, UNTELLABLE, argilla_user
+from data.labels.imports import Imported
+from data.labels.label_studio import label_studio_config
+from data.labels.records import Selection, records
 from data.reviews import ReviewStore
 from data.scheme import Scheme
 from data.scheme_history import reading_for
 from data.store import Store
-from tests.reviewing import NOON, SCHEME, appeal, later, opened
-
-ANN, BOB, LEAD = "user:ann", "user:bob", "user:lead"
-IDS = ("A", "B", "C", "D", "E")
-
-
-def fresh(tmp_path: Path, name: str) -> tuple[Store, ReviewStore]:
-    store, reviews = opened(f"sqlite:///{tmp_path / name}.db")
-    store.add_many([appeal(id, text=f"第{n}件：\n路口的垃圾没人收") for n, id in enumerate(IDS)])
-    return store, reviews
-
-
-@pytest.fixture
-def stores(tmp_path: Path) -> Iterator[tuple[Store, ReviewStore]]:
-    """A store in which people labelled A (two agree), B (disputed), C (decided) and D (cannot be told)."""
-    store, reviews = fresh(tmp_path, "jiesu")
-    for id, who, code in [
-        ("A", ANN, "0102"),
-        ("A", BOB, "0102"),
-        ("B", ANN, "0101"),
-        ("B", BOB, "0201"),
-        ("C", ANN, "0101"),
-        ("D", ANN, ""),
-    ]:
-        taken = reviews.take_appeal(id, who, now=NOON)
-        labels = {"category": code, "urgency": "紧急"} if id == "A" else {"category": code}
-        asked: dict[str, Any] = {"scheme": SCHEME, "token": f"{id}{who}", "now": later(1), "seconds": 12.5}
-        reviews.correct(taken.lease, who, labels, {"category": "0101"}, comment=f"看过{id}", **asked)
-    decided: dict[str, Any] = {"scheme": SCHEME, "token": "d", "now": later(2)}
-    reviews.adjudicate("C", LEAD, {"category": "0202"}, **decided)
-    yield store, reviews
-    store.close()
-
-
-def exported(store: Store, path: Path, format: str, include: Any = "labelled") -> Path:
-    found = records(store.database, reading_for(store.database, SCHEME), Selection(include))
-    with path.open("w", encoding="utf-8") as stream:
-        FORMATS[format].write(found, stream, SCHEME)
-    return path
-
-
-def brought(store: Store, path: Path, format: str, **more: Any) -> Imported:
-    return import_labels(store.database, path, format, SCHEME, now=later(9), **more)
-
-
-def state(reviews: ReviewStore) -> dict[tuple[str, str], str | None]:
-    ids = {appeal.number: appeal.id for appeal in reviews.appeals(range(1, 9))}
-    return {
-        (ids[labels.appeal_number], head): label.code
-        for labels in reviews.labels_in_force()
-        for head, label in labels.heads.items()
-    }
-
+from tests.exchanging import IDS, brought, chosen, dumped, exported, fresh, state, task
+from tests.reviewing import ANN, BOB, LEAD, SCHEME, appeal, later, opened
 
 # --- round trips ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("format", FORMATS)
 def test_labels_come_back_as_they_went(
-    stores: tuple[Store, ReviewStore], tmp_path: Path, format: str
+    labelled_stores: tuple[Store, ReviewStore], tmp_path: Path, format: str
 ) -> None:
-    store, reviews = stores
+    store, reviews = labelled_stores
     file = exported(store, tmp_path / "out", format)
     expected = state(reviews)
     assert expected == {
@@ -106,9 +52,9 @@ def test_labels_come_back_as_they_went(
 
 @pytest.mark.parametrize("format", ["jsonl", "label-studio", "argilla"])
 def test_what_stands_already_is_not_written_again(
-    stores: tuple[Store, ReviewStore], tmp_path: Path, format: str
+    labelled_stores: tuple[Store, ReviewStore], tmp_path: Path, format: str
 ) -> None:
-    store, reviews = stores
+    store, reviews = labelled_stores
     before = reviews.last_correction()
     done = brought(store, exported(store, tmp_path / "out", format), format)
     assert (done.written, done.appeals) == (0, 0)
@@ -118,9 +64,9 @@ def test_what_stands_already_is_not_written_again(
 
 @pytest.mark.parametrize("format", ["jsonl", "label-studio"])
 def test_who_said_it_how_and_how_long_come_along(
-    stores: tuple[Store, ReviewStore], tmp_path: Path, format: str
+    labelled_stores: tuple[Store, ReviewStore], tmp_path: Path, format: str
 ) -> None:
-    store, _ = stores
+    store, _ = labelled_stores
     other, reviews = fresh(tmp_path, "other")
     brought(other, exported(store, tmp_path / "out", format), format)
     rows = [row for row in reviews.corrections_after(0) if row.appeal_number == reviews.appeal("C").number]
@@ -153,10 +99,10 @@ def test_both_databases_take_labels_back(database_url: str, tmp_path: Path) -> N
 
 
 def test_label_studio_keeps_predictions_and_annotations_apart(
-    stores: tuple[Store, ReviewStore], tmp_path: Path
+    labelled_stores: tuple[Store, ReviewStore], tmp_path: Path
 ) -> None:
     tasks = json.loads(
-        exported(stores[0], tmp_path / "out", "label-studio", "all").read_text(encoding="utf-8")
+        exported(labelled_stores[0], tmp_path / "out", "label-studio", "all").read_text(encoding="utf-8")
     )
     by_id = {task["data"]["id"]: task for task in tasks}
     assert set(by_id) == set(IDS)
@@ -177,9 +123,9 @@ def test_label_studio_keeps_predictions_and_annotations_apart(
 
 
 def test_argilla_keeps_suggestions_and_responses_apart(
-    stores: tuple[Store, ReviewStore], tmp_path: Path
+    labelled_stores: tuple[Store, ReviewStore], tmp_path: Path
 ) -> None:
-    found = json.loads(exported(stores[0], tmp_path / "out", "argilla").read_text(encoding="utf-8"))
+    found = json.loads(exported(labelled_stores[0], tmp_path / "out", "argilla").read_text(encoding="utf-8"))
     by_id = {record["id"]: record for record in found}
     assert by_id["B"]["suggestions"]["category"] == {"value": "0101", "score": 0.9, "agent": "m1"}
     assert by_id["B"]["responses"]["category"] == [
@@ -191,9 +137,9 @@ def test_argilla_keeps_suggestions_and_responses_apart(
 
 
 def test_doccano_gets_labels_in_force_and_suggestions_as_metadata(
-    stores: tuple[Store, ReviewStore], tmp_path: Path
+    labelled_stores: tuple[Store, ReviewStore], tmp_path: Path
 ) -> None:
-    lines = exported(stores[0], tmp_path / "out", "doccano").read_text(encoding="utf-8").splitlines()
+    lines = exported(labelled_stores[0], tmp_path / "out", "doccano").read_text(encoding="utf-8").splitlines()
     by_id = {item["appeal_id"]: item for item in map(json.loads, lines)}
     assert by_id["A"]["label"] == ["category:0102", "urgency:紧急"]
     assert by_id["B"]["label"] == []
@@ -201,8 +147,8 @@ def test_doccano_gets_labels_in_force_and_suggestions_as_metadata(
     assert "category:0101" in by_id["A"]["suggested"]
 
 
-def test_nothing_to_write_is_still_a_file(stores: tuple[Store, ReviewStore], tmp_path: Path) -> None:
-    store, _ = stores
+def test_nothing_to_write_is_still_a_file(labelled_stores: tuple[Store, ReviewStore], tmp_path: Path) -> None:
+    store, _ = labelled_stores
     found = records(store.database, reading_for(store.database, SCHEME), Selection(district="西区"))
     with (tmp_path / "out").open("w") as stream:
         assert FORMATS["argilla"].write(found, stream, SCHEME) == 0
@@ -221,22 +167,6 @@ def test_the_labelling_interface_names_every_code() -> None:
 
 
 # --- what other tools write -----------------------------------------------------------------------
-
-
-def task(id: str = "A", *results: Any, **annotation: Any) -> dict[str, Any]:
-    made = {"id": 7, "result": list(results), "was_cancelled": False, "completed_by": 3, **annotation}
-    return {"id": 1, "data": {"id": id}, "annotations": [made], "predictions": []}
-
-
-def chosen(head: str, *labels: Any) -> dict[str, Any]:
-    kind = "taxonomy" if labels and isinstance(labels[0], list) else "choices"
-    return {"id": "x", "from_name": head, "to_name": "text", "type": kind, "value": {kind: list(labels)}}
-
-
-def dumped(tmp_path: Path, content: Any) -> Path:
-    path = tmp_path / "in.json"
-    path.write_text(json.dumps(content, ensure_ascii=False, indent=1), encoding="utf-8")
-    return path
 
 
 def test_label_studio_s_own_export_is_understood(tmp_path: Path) -> None:
@@ -400,70 +330,3 @@ def test_a_file_without_labels_or_none_at_all_is_told(tmp_path: Path) -> None:
     with pytest.raises(ReadError, match="found none"):
         brought(store, path, "argilla")
     store.close()
-
-
-# --- commands -------------------------------------------------------------------------------------
-
-
-def call(*words: object) -> Result:
-    return CliRunner().invoke(app, [str(word) for word in words], env={"COLUMNS": "160"})
-
-
-def test_out_and_in_by_command(stores: tuple[Store, ReviewStore], tmp_path: Path) -> None:
-    scheme, out = tmp_path / "scheme.yaml", tmp_path / "tasks.json"
-    SCHEME.dump(scheme)
-    shared = (
-        "--database",
-        f"sqlite:///{tmp_path / 'jiesu.db'}",
-        "--scheme",
-        scheme,
-        "--format",
-        "label-studio",
-    )
-    done = call("export", *shared, "--include", "waiting", "--out", out)
-    assert done.exit_code == 0, done.output
-    assert "1 appeals" in done.output and (tmp_path / "tasks.config.xml").exists()
-    assert call("export", *shared, "--out", out).exit_code == 2  # never replaces a file
-    tasks = json.loads(out.read_text(encoding="utf-8"))
-    tasks[0]["annotations"] = task("E", chosen("category", ["01", "0102"]))["annotations"]
-    back = dumped(tmp_path, tasks)
-    done = call("import", back, *shared)
-    assert "1 labels of 1 appeals written" in done.output
-    assert "1 stood already" in call("import", back, *shared).output
-    back.write_text('[{"data": {"id": "nobody"}, "annotations": [{"result": []}]}]')
-    wrong = call("import", back, *shared)
-    assert (wrong.exit_code, "in.json:1 id" in wrong.output) == (2, True)
-
-
-def test_opinions_are_written_for_the_agreement(stores: tuple[Store, ReviewStore], tmp_path: Path) -> None:
-    scheme, out = tmp_path / "scheme.yaml", tmp_path / "labels.csv"
-    SCHEME.dump(scheme)
-    url = f"sqlite:///{tmp_path / 'jiesu.db'}"
-    done = call("export", "--database", url, "--scheme", scheme, "--format", "opinions", "--out", out)
-    assert done.exit_code == 0, done.output
-    lines = out.read_text(encoding="utf-8").splitlines()
-    assert lines[:3] == ["appeal,reviewer,head,code", f"A,{ANN},category,0102", f"A,{ANN},urgency,紧急"]
-    assert f"B,{BOB},category,0201" in lines and f"D,{ANN},category," in lines
-    assert not any(LEAD in line for line in lines)
-
-
-def test_suspects_are_taken_up_from_a_file(stores: tuple[Store, ReviewStore], tmp_path: Path) -> None:
-    _, reviews = stores
-    url, path = f"sqlite:///{tmp_path / 'jiesu.db'}", tmp_path / "suspects.csv"
-    header = "id,head,given,given_probability,said,said_probability\n"
-    path.write_text(
-        header + "A,category,0102,0.3,0101,0.6\nC,category,0202,0.1,0101,0.8\nA,unit,cg,0.9,hb,0.1\n"
-    )
-    done = call("queues", "suspect", path, "--database", url)
-    assert "2 appeals wait" in done.output
-    taken = reviews.take("suspected", "user:cen", now=later(9))
-    assert taken is not None and taken.appeal.id == "C"
-    told = [event for event in reviews.history("A") if event.what == "suspected"]
-    assert [(event.head, event.after, event.details["score"]) for event in told] == [
-        ("category", "0101", 0.7)
-    ]
-    path.write_text(header + "X,category,0102,0.3,0101,0.6\nC,category,0202,often,0101,0.8\n")
-    wrong = call("queues", "suspect", path, "--database", url)
-    assert wrong.exit_code == 2 and "suspects.csv:2 id" in wrong.output and "suspects.csv:3" in wrong.output
-    path.write_text("id,head\nA,category\n")
-    assert "missing: said, given_probability" in call("queues", "suspect", path, "--database", url).output

@@ -10,6 +10,7 @@ import signal
 import socket
 import warnings
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from serving.routes import health
 from serving.security.guard import declared_routes
 from serving.security.sealing import make_key_file
 from tests.fakes import FakePredictor, furnish
-from tests.guarded import PASSWORD, closed
+from tests.guarded import CHEAP, PASSWORD, closed, opened
 from tests.running import JSON, appeal, loads, running, settings
 from tests.served import Lives
 
@@ -33,6 +34,7 @@ PHONE, PERSON, CARD = "13987654321", "欧阳翠花", "440301199001011234"
 WORDS = "紫色骆驼在屋顶弹琵琶"
 TEXT = f"我叫{PERSON}，电话{PHONE}，身份证{CARD}，{WORDS}，井盖不见了"
 ID = "geheime-Kennung"
+LEAD = "blaumeise"
 SECRETS = (PHONE, PERSON, CARD, WORDS, "骆驼", "琵琶", "翠花", PASSWORD, "falsches-Kennwort", ID)
 NDJSON = {"Content-Type": "application/x-ndjson"}
 
@@ -92,6 +94,49 @@ def exercise(client: TestClient, headers: dict[str, str]) -> None:
         get(f"/v1/appeals/{id}/original", headers=headers)
 
 
+def review(client: TestClient) -> None:
+    """Every route of reviewing, with what goes well and what does not."""
+
+    def post(path: str, body: object) -> Any:
+        return client.post(f"/v1/review/{path}", json=body)
+
+    for path in ("queues", "labels", "disputes", "figures", f"appeals/{TEXT}"):
+        client.get(f"/v1/review/{path}")
+    for path in ("", "/history", "/similar"):
+        client.get(f"/v1/review/appeals/geheime-Kennung-1{path}")
+    lease = post("appeals/geheime-Kennung-1/take", {}).json()["task"]["lease"]["number"]
+    post("take", {"queue": TEXT, "filters": {"street": TEXT}})
+    flagged = post("appeals/geheime-Kennung-1/flags", {"spans": [[0, 2]]}).json()["flags"]
+    client.delete(f"/v1/review/flags/{flagged[0]['number']}")
+    labels = {"labels": {"category": "0203"}, "comment": TEXT, "token": "t-1"}
+    post(f"leases/{lease}/extend", {})
+    post(f"leases/{lease}/labels", {**labels, "labels": {TEXT: TEXT}})
+    post(f"leases/{lease}/labels", labels)
+    post(f"leases/{lease}/labels", {**labels, "labels": {"category": "0202"}})
+    lease = post(f"leases/{lease}/undo", {"token": "t-2"}).json()["task"]["lease"]["number"]
+    post(f"leases/{lease}/skip", {"reason": "other", "comment": TEXT})
+    post(f"leases/{lease}/release", {})
+    many = {"ids": ["geheime-Kennung-1"], "head": "category", "code": "0203"}
+    preview = post("bulk/preview", many).json()
+    post("bulk", {**many, "fingerprint": preview["fingerprint"], "token": "t-3", "comment": TEXT})
+    post("bulk/withdraw", {"said_under": "t-3", "token": "t-4"})
+    post("appeals/geheime-Kennung-1/adjudication", {**labels, "token": "t-5"})
+    client.put("/v1/review/rules", json={"audit_share": 0.5})
+
+
+def versions(client: TestClient, headers: dict[str, str]) -> None:
+    """Every route of model versions; there is no registry, and names are nonsense."""
+    why = {"why": TEXT}
+    for path in ("", "/shadow", f"/{PHONE}", f"/{TEXT}"):
+        client.get(f"/v1/versions{path}", headers=headers)
+    client.post(f"/v1/versions?why={TEXT}", content=TEXT.encode(), headers=headers)
+    for path in (f"/{PHONE}:promote", f"/{PHONE}:shadow", ":rollback"):
+        client.post(f"/v1/versions{path}", json=why, headers=headers)
+    client.post(f"/v1/versions/{PHONE}:canary", json={**why, "share": 0.1}, headers=headers)
+    for path in ("shadow", "canary"):
+        client.delete(f"/v1/versions/{path}?why={TEXT}", headers=headers)
+
+
 def test_no_route_and_no_error_lets_a_text_a_name_or_a_secret_into_the_log(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -105,11 +150,17 @@ def test_no_route_and_no_error_lets_a_text_a_name_or_a_secret_into_the_log(
         key = {**it.key("intake"), "X-Request-ID": PHONE, "User-Agent": TEXT.encode().hex()}
         exercise(it.client, it.key("review"))  # refused: it has no scope for intake
         exercise(it.client, key)
-        browser = it.signed_in("lead")
+        with opened(tmp_path) as access:
+            access.add_user(LEAD, CHEAP.hash(PASSWORD), "lead", "cli:test", datetime.now(UTC))
+        browser = it.signed_in(LEAD)
         browser.post("/v1/session", json={"name": PERSON, "password": "falsches-Kennwort-zu-" + PHONE})
-        browser.post("/v1/session", json={"name": "lead", "password": "falsches-Kennwort-zu-" + PHONE})
+        browser.post("/v1/session", json={"name": LEAD, "password": "falsches-Kennwort-zu-" + PHONE})
         assert browser.get("/v1/appeals/geheime-Kennung-1/original").json()["text"] == TEXT
-        for path in ("/", "/login", f"/static/{PHONE}", "/static/page.js", "/openapi.json"):
+        review(browser)
+        versions(it.client, it.key("train"))
+        versions(it.client, it.key("operate"))
+        pages = ("/", "/login", "/review", "/leads", f"/static/{PHONE}", "/static/page.js", "/openapi.json")
+        for path in pages:
             browser.get(path)
         for path in ("scheme", "model", "session"):
             browser.get(f"/v1/{path}")
@@ -125,7 +176,7 @@ def test_no_route_and_no_error_lets_a_text_a_name_or_a_secret_into_the_log(
     written = capfd.readouterr()
     told = lines(written.err)
     assert written.out == ""
-    no_secret(written.err, "lead", "reviewer", *secrets)
+    no_secret(written.err, LEAD, *secrets)
     routes = {one.path for one in declared_routes(it.app.router.routes)}
     assert {line["route"] for line in told if line["event"] == "request"} == routes | {"unknown"}
     statuses = {line["status"] for line in told if line["event"] == "request"}

@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 from prometheus_client.metrics import MetricWrapperBase
-from prometheus_client.parser import text_string_to_metric_families
 
 from data.appeals import Place
 from data.errors import RowRefused
@@ -28,33 +27,16 @@ from serving.security.roles import SCOPES
 from serving.settings import Settings
 from tests.fakes import FakePredictor, furnish, small_scheme
 from tests.guarded import PASSWORD, closed, new_key, opened
-from tests.running import appeal, problem, running, settings, until
+from tests.handbook import documented
+from tests.running import appeal, problem, running, samples, settings, until
 
-ROOT = Path(__file__).parent.parent
 URGENT = "快救命！孩子掉进河里了！"
 NDJSON = {"Content-Type": "application/x-ndjson"}
-
-
-def samples(client: TestClient, **headers: Any) -> dict[str, float]:
-    """name{labels} → value, of every sample on the page."""
-    text = client.get("/metrics", **headers).text
-    return {
-        f"{one.name}{{{','.join(f'{key}={value}' for key, value in sorted(one.labels.items()))}}}": one.value
-        for family in text_string_to_metric_families(text)
-        for one in family.samples
-    }
 
 
 def on_the_page(text: str) -> dict[str, str]:
     """name → type of every metric on the page."""
     return dict(re.findall(r"^# TYPE (\S+) (\S+)$", text, re.MULTILINE))
-
-
-def documented() -> dict[str, tuple[str, frozenset[str]]]:
-    """name → type and labels of every metric in the table of the operators' handbook."""
-    text = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
-    rows = re.findall(r"^\| `((?:jiesu|process)_\w+)` \| (\w+) \| ([^|]*) \|", text, re.MULTILINE)
-    return {name: (kind, frozenset(re.findall(r"`(\w+)`", labels))) for name, kind, labels in rows}
 
 
 def test_the_handbook_tells_of_every_metric_and_of_no_other(tmp_path: Path) -> None:

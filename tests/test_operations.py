@@ -23,7 +23,7 @@ from serving.__main__ import cli
 from serving.errors import STATUS
 from serving.metrics import SHED_LIMITS
 from serving.settings import Settings
-from tests.test_metrics_page import documented
+from tests.handbook import documented
 
 ROOT = Path(__file__).parent.parent
 DEPLOY = ROOT / "deploy"
@@ -289,7 +289,7 @@ def test_the_dashboard_has_its_rows_and_fits_the_grid() -> None:
     panels = board["panels"]
     assert [panel["title"] for panel in panels if panel["type"] == "row"] == [
         "Traffic & latency", "Urgent lane", "Queue & batches", "Decisions & confidence", "Model", "Store",
-        "Security",
+        "Security", "Review", "Correction memory",
     ]  # fmt: skip
     assert len({panel["id"] for panel in panels}) == len(panels)
     assert board["schemaVersion"] >= 41
@@ -367,7 +367,7 @@ def test_the_proxy_sends_again_only_what_is_safe_to_send_twice() -> None:
     for line in ("proxy_request_buffering off", "proxy_buffering         off", "client_max_body_size    0"):
         assert line in bulk
     assert "return 404" in places["/metrics"]
-    assert "$request_uri" not in proxy and "$uri" not in proxy and "$request\"" not in proxy
+    assert "$request_uri" not in proxy and "$uri" not in proxy and '$request"' not in proxy
 
 
 @pytest.mark.skipif(shutil.which("nginx") is None, reason="nginx is not installed")

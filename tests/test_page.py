@@ -2,95 +2,38 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import socket
-import threading
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-import uvicorn
 
-from serving.app import create_app
-from serving.settings import Settings
-from tests.fakes import FakePredictor, furnish
+from tests.browsing import CONTRAST, NEEDS_BROWSER, OpenPage, serving
+from tests.running import settings
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-CHROMIUM = next((found for name in BROWSERS if (found := shutil.which(name))), None)
-FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-IN_CI = os.environ.get("CI") == "true"
 TEXT = (
     "😀小区北门外的污水井盖不见了，电话13912345678，刚才有个老人差点踩空掉进去。"
     "门口烧烤店的油烟也直往楼里灌，投诉过三次了，请马上派人来处理。"
 )
 
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None and not IN_CI, reason="no Chromium found; to run these: apt-get install chromium"
-)
-
-
-@contextmanager
-def serving(folder: Path) -> Iterator[str]:
-    """A running service with the fake model; its address."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        settings = Settings(database_url=f"sqlite:///{folder / 'jiesu.db'}")
-        app = create_app(settings, lambda _: furnish(FakePredictor()))
-        server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-        thread.start()
-        end = time.monotonic() + 60
-        while not server.started and time.monotonic() < end:
-            time.sleep(0.02)
-        try:
-            yield f"http://127.0.0.1:{listener.getsockname()[1]}/"
-        finally:
-            server.should_exit = True
-            thread.join(30)
+pytestmark = NEEDS_BROWSER
 
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with serving(tmp_path_factory.mktemp("page")) as found:
+    with serving(settings(tmp_path_factory.mktemp("page"))) as found:
         yield found
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
-
-    assert CHROMIUM is not None, "CI must have Chromium: apt-get install chromium"
-    with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS, timeout=120_000)
-        yield launched
-        launched.close()
-
-
 @pytest.fixture
-def open_page(browser: Any, address: str) -> Iterator[Any]:
-    """Opens the page in a context of its own; every message of the browser's console fails the test."""
-    said: list[str] = []
-    contexts: list[Any] = []
+def open_home(open_page: OpenPage, address: str) -> Callable[..., Any]:
+    """Opens the page at /, and waits until it is up."""
 
     def opened(width: int = 1280, height: int = 720, **given: Any) -> Any:
-        context = browser.new_context(viewport={"width": width, "height": height}, locale="zh-CN", **given)
-        contexts.append(context)
-        context.set_default_timeout(60_000)
-        page = context.new_page()
-        page.on("console", lambda message: said.append(message.text))
-        page.on("pageerror", lambda error: said.append(str(error)))
-        page.goto(address)
+        page = open_page(address, width=width, height=height, allow=("status of 422",), **given)
         page.wait_for_selector("[data-state=up]")
         return page
 
-    yield opened
-    for context in contexts:
-        context.close()
-    assert [line for line in said if "status of 422" not in line] == []
+    return opened
 
 
 def ask(page: Any, text: str = TEXT) -> None:
@@ -99,11 +42,12 @@ def ask(page: Any, text: str = TEXT) -> None:
     page.wait_for_selector(".decision")
 
 
-def test_a_pasted_text_is_answered_by_keyboard_alone(open_page: Any) -> None:
-    page = open_page()
+def test_a_pasted_text_is_answered_by_keyboard_alone(open_home: Callable[..., Any]) -> None:
+    page = open_home()
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.className") == "skip"
-    page.keyboard.press("Tab")
+    for _ in range(3):  # past the ways to the other pages
+        page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.id") == "text"
     page.keyboard.insert_text(TEXT)
     page.keyboard.press("Control+Enter")
@@ -115,8 +59,8 @@ def test_a_pasted_text_is_answered_by_keyboard_alone(open_page: Any) -> None:
     assert page.locator(".due [data-until]").count() == 2
 
 
-def test_triggers_are_marked_in_the_text_as_it_was_pasted(open_page: Any) -> None:
-    page = open_page()
+def test_triggers_are_marked_in_the_text_as_it_was_pasted(open_home: Callable[..., Any]) -> None:
+    page = open_home()
     ask(page)
     parts = page.eval_on_selector(
         "#words", "node => [...node.childNodes].map(n => (n.lastChild ?? n).textContent)"
@@ -130,8 +74,8 @@ def test_triggers_are_marked_in_the_text_as_it_was_pasted(open_page: Any) -> Non
     assert page.eval_on_selector_all("#words .masked", last) == ["13912345678"]
 
 
-def test_evidence_is_switched_with_the_arrow_keys(open_page: Any) -> None:
-    page = open_page()
+def test_evidence_is_switched_with_the_arrow_keys(open_home: Callable[..., Any]) -> None:
+    page = open_home()
     ask(page)
     page.focus("input[value=triggers]")
     page.keyboard.press("ArrowRight")
@@ -142,8 +86,8 @@ def test_evidence_is_switched_with_the_arrow_keys(open_page: Any) -> None:
     assert page.locator("#words .evidence").count() == 0
 
 
-def test_place_and_time_are_sent(open_page: Any) -> None:
-    page = open_page()
+def test_place_and_time_are_sent(open_home: Callable[..., Any]) -> None:
+    page = open_home()
     page.click(".more summary")
     page.fill("[name=street]", "柳荫街道")
     page.fill("[name=received_at]", "2025-03-04T09:30")
@@ -155,8 +99,8 @@ def test_place_and_time_are_sent(open_page: Any) -> None:
     assert "已超过" in page.inner_text(".due")
 
 
-def test_examples_json_and_copy(open_page: Any) -> None:
-    page = open_page(permissions=["clipboard-read", "clipboard-write"])
+def test_examples_json_and_copy(open_home: Callable[..., Any]) -> None:
+    page = open_home(permissions=["clipboard-read", "clipboard-write"])
     for number in range(page.locator("#examples button").count()):
         page.locator("#examples button").nth(number).click()
         page.wait_for_selector("#result[aria-busy=false]")
@@ -170,8 +114,8 @@ def test_examples_json_and_copy(open_page: Any) -> None:
     assert page.is_visible("#empty") and page.input_value("#text") == ""
 
 
-def test_a_refusal_is_told_beside_the_text(open_page: Any) -> None:
-    page = open_page()
+def test_a_refusal_is_told_beside_the_text(open_home: Callable[..., Any]) -> None:
+    page = open_home()
     page.fill("#text", "   ")
     page.press("#text", "Control+Enter")
     page.wait_for_selector("#problem:not([hidden])")
@@ -181,8 +125,8 @@ def test_a_refusal_is_told_beside_the_text(open_page: Any) -> None:
     assert page.is_hidden("#problem")
 
 
-def test_markup_in_a_text_stays_text(open_page: Any) -> None:
-    page = open_page()
+def test_markup_in_a_text_stays_text(open_home: Callable[..., Any]) -> None:
+    page = open_home()
     text = "<img src=x onerror=document.title='X'><b>井盖</b>不见了，很危险"
     ask(page, text)
     assert page.locator("#words img, #words b").count() == 0
@@ -191,8 +135,8 @@ def test_markup_in_a_text_stays_text(open_page: Any) -> None:
 
 
 @pytest.mark.parametrize(("width", "height"), [(1280, 720), (640, 360), (360, 740), (320, 568)])
-def test_nothing_is_cut_off(open_page: Any, width: int, height: int) -> None:
-    page = open_page(width, height)
+def test_nothing_is_cut_off(open_home: Callable[..., Any], width: int, height: int) -> None:
+    page = open_home(width, height)
     ask(page)
     page.click(".raw summary")
     page.click(".more summary")
@@ -206,23 +150,20 @@ def test_nothing_is_cut_off(open_page: Any, width: int, height: int) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_all_text_has_contrast(open_page: Any, scheme: str) -> None:
-    page, contrast = (
-        open_page(color_scheme=scheme),
-        (Path(__file__).parent / "contrast.js").read_text("utf-8"),
-    )
+def test_all_text_has_contrast(open_home: Callable[..., Any], scheme: str) -> None:
+    page = open_home(color_scheme=scheme)
     ask(page)
     page.click(".more summary")
     page.click(".raw summary")
     for layer in ("triggers", "category"):
         page.check(f"input[value={layer}]")
-        assert page.evaluate(contrast) == []
+        assert page.evaluate(CONTRAST) == []
     page.evaluate("document.documentElement.style.setProperty('--soft', 'gray')")
-    assert len(page.evaluate(contrast)) > 3  # the measure itself sees what is too faint
+    assert len(page.evaluate(CONTRAST)) > 3  # the measure itself sees what is too faint
 
 
-def test_everything_that_acts_has_a_name_and_a_visible_focus(open_page: Any) -> None:
-    page = open_page()
+def test_everything_that_acts_has_a_name_and_a_visible_focus(open_home: Callable[..., Any]) -> None:
+    page = open_home()
     ask(page)
     unnamed = page.evaluate(
         "[...document.querySelectorAll('button, input, textarea, summary, a')].filter(n =>"
@@ -243,8 +184,8 @@ def test_everything_that_acts_has_a_name_and_a_visible_focus(open_page: Any) -> 
     assert {"submit", "clear", "triggers"} <= seen
 
 
-def test_the_page_prints_the_answer_without_the_form(open_page: Any) -> None:
-    page = open_page(color_scheme="dark")
+def test_the_page_prints_the_answer_without_the_form(open_home: Callable[..., Any]) -> None:
+    page = open_home(color_scheme="dark")
     ask(page)
     page.emulate_media(media="print")
     assert page.is_hidden(".ask") and page.is_visible(".decision")

@@ -241,7 +241,9 @@ def test_a_registry_that_cannot_be_written_to_says_so(tmp_path: Path) -> None:
 
 
 def command(*arguments: str | Path) -> Result:
-    return CliRunner().invoke(cli, ["models", *map(str, arguments)], catch_exceptions=False)
+    """A command on a machine without a database: what it says of that goes to standard error."""
+    given = {"DATABASE_URL": "sqlite:////nowhere/jiesu.db"}
+    return CliRunner().invoke(cli, ["models", *map(str, arguments)], env=given, catch_exceptions=False)
 
 
 def test_operators_list_promote_and_roll_back_by_command(
@@ -259,18 +261,18 @@ def test_operators_list_promote_and_roll_back_by_command(
     refused = command("promote", "c")
     assert refused.exit_code == 2 and "the gate refused it" in refused.output
     done = command("rollback", "--why", "complaints")
-    assert done.exit_code == 0 and done.output == "champion: a\n"
+    assert done.exit_code == 0 and done.stdout == "champion: a\n"
     event = registry.history()[-1]
     assert (event.action, event.why) == ("rollback", "complaints") and event.by.startswith("cli:")
 
 
 def test_shadow_and_canary_by_command(registry: Registry) -> None:
     at = ("--registry", registry.root)
-    assert command("shadow", "b", *at).output == "shadow: b\n"
-    assert command("canary", "c", "--share", "0.2", *at).output == "canary: c answers 20.0%\n"
+    assert command("shadow", "b", *at).stdout == "shadow: b\n"
+    assert command("canary", "c", "--share", "0.2", *at).stdout == "canary: c answers 20.0%\n"
     assert registry.canary() == Canary("c", 0.2)
-    assert command("canary", "--off", *at).output == "canary: none\n"
-    assert command("shadow", "--off", *at).output == "shadow: none\n"
+    assert command("canary", "--off", *at).stdout == "canary: none\n"
+    assert command("shadow", "--off", *at).stdout == "shadow: none\n"
     assert registry.shadow() is None and registry.canary() is None
     both = command("shadow", "b", "--off", *at)
     assert both.exit_code == 2 and "expected a version, or --off, got both" in both.output
@@ -293,7 +295,7 @@ def test_what_does_not_give_its_known_answer_is_neither_added_nor_promoted(
 ) -> None:
     at = ("--registry", registry.root)
     added = command("add", version_of(toy, tmp_path / "d", "d"), *at)
-    assert added.output == "added d\n" and registry.history()[-1].by.startswith("cli:")
+    assert added.stdout == "added d\n" and registry.history()[-1].by.startswith("cli:")
     odd = version_of(toy, tmp_path / "e", "e")
     manifest = json.loads((odd / "manifest.json").read_text(encoding="utf-8"))
     known = manifest["known_answer"]

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import re
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,34 +22,9 @@ from evaluation.metrics import ClassFigures, calibration_bins
 from evaluation.report import Report, build_report, parts_of
 from evaluation.rows import LabelledRows, load_rows, select_folds
 from evaluation.writing import percent, render_html, render_markdown, write_report
-from tests.fake_predictor import ScriptedPredictor, labelled_rows
+from tests.fake_predictor import ScriptedPredictor, rows_of_three_heads, write_csv
 
 RUNNER = CliRunner()
-UNITS = ("gongan", "shuiwu", "chengguan", "renshe", "minzheng")
-LEVELS = ("一般", "较急", "紧急")
-
-
-def write_csv(path: Path, rows: Sequence[Row], heads: Sequence[str]) -> Path:
-    """Rows in our own columns; several admissible codes joined by |."""
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["id", "text", "date", "group", "fold", *heads])
-        for row in rows:
-            labels = ["|".join(sorted(row.labels.get(head, ()))) for head in heads]
-            writer.writerow([row.id, row.text, row.date, row.group, row.fold, *labels])
-    return path
-
-
-def rows_of_three_heads(count: int = 160) -> list[Row]:
-    scheme = default_scheme()
-    heads = {"unit": UNITS, "urgency": LEVELS, "category": scheme.heads["category"].codes[:8]}
-    made = [labelled_rows(count, head, codes, seed) for seed, (head, codes) in enumerate(heads.items())]
-    return [
-        Row(
-            **{**vars(same[0]), "labels": {head: codes for one in same for head, codes in one.labels.items()}}
-        )
-        for same in zip(*made, strict=True)
-    ]
 
 
 @pytest.fixture(scope="module")

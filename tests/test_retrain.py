@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from safetensors.numpy import load_file
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
 from classifier.folder import ModelFolder, open_folder
 from classifier.predictor import Predictor
@@ -25,7 +25,7 @@ from data.dataset_version import CARD, LABELS
 from data.errors import DatasetError
 from data.scheme import Scheme
 from tests.models import SCHEME, TEXTS, toy_model, toy_rows
-from training.__main__ import app
+from tests.tiny_runs import TinyRun, invoke
 from training.config import Config, LexicalConfig, RetrainConfig, load_config
 from training.dataset import load_scheme
 from training.errors import ConfigError, RetrainError
@@ -33,29 +33,6 @@ from training.gathering import Gathered, gather, read_dataset
 from training.retrain import Opponent, Places, full_run_due, opponent, sets_of, tuned
 from training.weights import champion_weights, for_heads, from_onnx, run_of
 
-CONFIG = """
-name = "tiny"
-scheme = "{root}/scheme.yaml"
-data_root = "{root}"
-[[data]]
-path = "rows.csv"
-[split]
-validation_folds = [6]
-test_folds = [7]
-[encoder]
-layers = 1
-epochs = 2
-batch = 16
-head_tokens = 24
-tail_tokens = 8
-precision = "fp32"
-[lexical]
-words = false
-min_groups = 1
-[retrain]
-epochs = 1
-learning_rate = 1e-4
-"""
 LIMITS = """
 urgent_head = "urgent"
 latency_ratio = 100
@@ -68,12 +45,9 @@ Line = Mapping[str, str]
 
 
 @dataclass(frozen=True)
-class Tiny:
-    """A configuration, the run that it made, and a registry whose champion that is."""
+class Tiny(TinyRun):
+    """A run, and a registry whose champion it is."""
 
-    root: Path
-    config: Path
-    run: Path
     registry: Registry
 
     @property
@@ -85,27 +59,13 @@ class Tiny:
         return Places(self.registry, self.root / "runs")
 
 
-def invoke(*arguments: str | Path) -> Result:
-    return CliRunner().invoke(app, [str(one) for one in arguments], catch_exceptions=False)
-
-
 @pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
-    """One layer, two epochs, champion of a registry."""
-    root = tmp_path_factory.mktemp("tiny")
-    lines = ["id,text,fold,group,unit,urgent"]
-    for i, row in enumerate(toy_rows()):
-        labels = {head: next(iter(codes)) for head, codes in row.labels.items()}
-        lines.append(f"{i},{row.text},{i % 8},g{i},{labels['unit']},{labels.get('urgent', '')}")
-    (root / "rows.csv").write_text("\n".join(lines), encoding="utf-8")
-    (root / "scheme.yaml").write_text(SCHEME, encoding="utf-8")
+def tiny(tiny_run: TinyRun) -> Tiny:
+    """The tiny run as champion of a registry."""
+    root, registry = tiny_run.root, Registry(tiny_run.root / "registry")
     (root / "limits.toml").write_text(LIMITS, encoding="utf-8")
-    (root / "tiny.toml").write_text(CONFIG.format(root=root), encoding="utf-8")
-    run, registry = root / "runs" / "tiny", Registry(root / "registry")
-    done = invoke("fit", root / "tiny.toml", "--run", run)
-    assert done.exit_code == 0, done.output
-    assert invoke("publish", run / "model", "--registry", registry.root).exit_code == 0
-    return Tiny(root, root / "tiny.toml", run, registry)
+    assert invoke("publish", tiny_run.run / "model", "--registry", registry.root).exit_code == 0
+    return Tiny(root, tiny_run.config, tiny_run.run, registry)
 
 
 def reviewed(count: int = 96) -> list[Line]:
@@ -271,13 +231,10 @@ def test_labels_that_stay_keep_their_weights_and_new_ones_start_small() -> None:
 
 
 def test_a_champion_trained_on_all_folds_is_represented_by_the_model_it_was_measured_by(
-    tiny: Tiny, tmp_path: Path
+    tiny: Tiny, shipped_run: Path, tmp_path: Path
 ) -> None:
     registry = Registry(tmp_path / "registry")
-    target = tmp_path / "ship"
-    done = invoke("fit", tiny.config, "--ship", tiny.run / "model", "--run", target, "--epochs", "1")
-    assert done.exit_code == 0, done.output
-    shipped = registry.add(target / "model").name
+    shipped = registry.add(shipped_run / "model").name
     registry.promote(shipped)
     found = opponent(Places(registry, tiny.root / "runs"))
     assert found.stands_in and found.champion == shipped

@@ -10,40 +10,20 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC
 from importlib import import_module
 from pathlib import Path
 
 import pytest
 from sqlalchemy import Table, func, inspect, select
 
-from data.appeals import Place
 from data.backup import back_up
 from data.errors import RowRefused, StoreError
-from data.store import NewAppeal, Store
+from data.store import Store
 from data.store_tables import METADATA, answers, appeals, write_proofs
+from tests.stored import NOON, appeal
 
 ROOT = Path(__file__).parent.parent
-NOON = datetime(2025, 3, 4, 12, 0, tzinfo=timezone(timedelta(hours=8)))
-
-
-def appeal(id: str = "A-1", sha: str = "0" * 64, **changes: object) -> NewAppeal:
-    made = NewAppeal(
-        id=id,
-        body_sha256=sha,
-        text="楼下烧烤摊每晚冒烟，电话[手机号]",
-        place=Place(city="江城", street="柳荫街道"),
-        channel="电话",
-        declared_type="",
-        received_at=NOON,
-        answered_at=NOON,
-        answer=f'{{"id":"{id}"}}',
-        action="review",
-        urgency="一般",
-        model_version="m1",
-        scheme_version="s1",
-    )
-    return replace(made, **changes)  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -52,18 +32,16 @@ def url(tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def store(database_url: str) -> Iterator[Store]:
+def store(migrated_url: str) -> Iterator[Store]:
     """A store in a database of each kind in turn."""
-    made = Store.open(database_url)
-    made.migrate()
+    made = Store.open(migrated_url)
     yield made
     made.close()
 
 
 @pytest.fixture
-def sqlite_store(url: str) -> Iterator[Store]:
-    made = Store.open(url)
-    made.migrate()
+def sqlite_store(migrated_sqlite_url: str) -> Iterator[Store]:
+    made = Store.open(migrated_sqlite_url)
     yield made
     made.close()
 
@@ -73,11 +51,11 @@ def count(store: Store, table: Table) -> int:
         return int(connection.execute(select(func.count()).select_from(table)).scalar_one())
 
 
-def test_what_was_added_is_found_after_reopening(store: Store, database_url: str) -> None:
+def test_what_was_added_is_found_after_reopening(store: Store, migrated_url: str) -> None:
     stored, created = store.add(appeal())
     assert created
     store.close()
-    again = Store.open(database_url)
+    again = Store.open(migrated_url)
     assert again.find("A-1") == stored
     assert again.find("a-1") is None  # ids are compared as written
     again.close()
@@ -238,11 +216,9 @@ def test_migrations_make_the_tables_the_code_expects(store: Store) -> None:
     assert differences == []
 
 
-def test_a_file_that_vanished_is_never_replaced_by_an_empty_one(
-    sqlite_store: Store, tmp_path: Path
-) -> None:
+def test_a_file_that_vanished_is_never_replaced_by_an_empty_one(sqlite_store: Store, tmp_path: Path) -> None:
     sqlite_store.add(appeal("A-1"))
-    file = tmp_path / "deep" / "jiesu.db"
+    file = tmp_path / "jiesu.db"
     file.rename(tmp_path / "moved.db")
     for work in (sqlite_store.check, sqlite_store.migrate, lambda: sqlite_store.add(appeal("A-2"))):
         with pytest.raises(StoreError, match="was there and is gone"):
@@ -258,11 +234,11 @@ def test_a_file_that_was_replaced_is_the_one_that_counts(sqlite_store: Store, tm
     copy = back_up(sqlite_store.database, tmp_path / "copy.db")
     sqlite_store.add(appeal("A-2"))
     for suffix in ("", "-wal", "-shm"):
-        (tmp_path / "deep" / f"jiesu.db{suffix}").unlink()
-    copy.file.rename(tmp_path / "deep" / "jiesu.db")
+        (tmp_path / f"jiesu.db{suffix}").unlink()
+    copy.file.rename(tmp_path / "jiesu.db")
     assert sqlite_store.find("A-1") is not None
     assert sqlite_store.add(appeal("A-2"))[1]  # not written to the deleted file
-    plain = sqlite3.connect(tmp_path / "deep" / "jiesu.db")
+    plain = sqlite3.connect(tmp_path / "jiesu.db")
     assert plain.execute("SELECT count(*) FROM appeals").fetchone() == (2,)
     plain.close()
 

@@ -26,8 +26,8 @@ from serving.messages import Answer, HeadAnswer, Span
 from serving.models import Model, load_model
 from serving.settings import Settings
 from serving.urgency import LEVELS, assess
+from tests.acceptance_lines import lines
 from tests.fuzzing import fuzz
-from tests.test_urgency import lines
 
 SAMPLES = Path(__file__).parent.parent / "data" / "samples" / "appeals.csv"
 NOW = datetime(2031, 3, 4, 19, 20, tzinfo=ZoneInfo("Asia/Shanghai"))

@@ -14,7 +14,8 @@ from classifier.folder import EncoderWindow
 from classifier.predictor import Predictor
 from classifier.registry import Registry
 from data.appeals import Row
-from tests.models import SCHEME, toy_dataset, toy_rows
+from tests.models import toy_dataset, toy_rows
+from tests.tiny_runs import TinyRun
 from training.__main__ import app
 from training.base_encoder import load_base_encoder
 from training.calibrate import fit_head, threshold_at
@@ -35,7 +36,7 @@ def mask(*rows: list[int]) -> Targets:
 # -- configuration ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["default", "haikou"])
+@pytest.mark.parametrize("name", ["default", "haikou", "teacher"])
 def test_the_shipped_configurations_are_valid(name: str) -> None:
     assert load_config(CONFIGS / f"{name}.toml").name == name
 
@@ -103,6 +104,14 @@ def test_score_counts_admissible_answers_only_where_there_is_a_label() -> None:
     found = loss.score(torch.tensor([[0.0, 3.0, 0.0], [3.0, 0.0, 0.0], [9.0, 0.0, 0.0]]))
     assert found["rows"] == 2
     assert found["accuracy"] == 0.5
+
+
+def test_how_sure_a_network_sounds_does_not_decide_which_epoch_is_kept() -> None:
+    targets = mask(*[[1, 0]] * 3, [0, 1])
+    loss = head_loss(targets, np.ones(4, np.float32), 1.0, 0.0, 0.0)
+    sober = torch.tensor([[1.1, 0.0]] * 4)  # right in three of four, and so it says
+    assert loss.score(3 * sober)["loss"] == pytest.approx(loss.score(sober)["loss"], rel=0.01)
+    assert loss.score(-sober)["loss"] > loss.score(sober)["loss"]
 
 
 # -- data ------------------------------------------------------------------------------------------
@@ -246,47 +255,8 @@ def test_a_long_text_keeps_its_end() -> None:
     assert ids[:20] == whole[:20] and ids[20:] == whole[-10:]
 
 
-TINY = """
-name = "tiny"
-scheme = "{scheme}"
-data_root = "{root}"
-[[data]]
-path = "rows.csv"
-[split]
-validation_folds = [6]
-test_folds = [7]
-[encoder]
-layers = 1
-epochs = {epochs}
-batch = 16
-head_tokens = 24
-tail_tokens = 8
-precision = "fp32"
-[lexical]
-words = false
-min_groups = 1
-"""
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A run of two epochs from a TOML file, through the command line: (config, run)."""
-    root = tmp_path_factory.mktemp("tiny")
-    lines = ["id,text,fold,group,unit,urgent"]
-    for i, row in enumerate(toy_rows()):
-        labels = {head: next(iter(codes)) for head, codes in row.labels.items()}
-        lines.append(f"{i},{row.text},{i % 8},g{i},{labels['unit']},{labels.get('urgent', '')}")
-    (root / "rows.csv").write_text("\n".join(lines), encoding="utf-8")
-    (root / "scheme.yaml").write_text(SCHEME, encoding="utf-8")
-    config = root / "tiny.toml"
-    config.write_text(TINY.format(scheme=root / "scheme.yaml", root=root, epochs=2), encoding="utf-8")
-    done = CliRunner().invoke(app, ["fit", str(config), "--run", str(root / "run")], catch_exceptions=False)
-    assert done.exit_code == 0, done.output
-    return config, root / "run"
-
-
-def test_a_run_makes_a_model_of_two_parts_that_answers(tiny: tuple[Path, Path]) -> None:
-    predictor = Predictor.load(tiny[1] / "model")
+def test_a_run_makes_a_model_of_two_parts_that_answers(tiny_run: TinyRun) -> None:
+    predictor = Predictor.load(tiny_run.run / "model")
     assert predictor.parts == ("joined", "encoder", "lexical")
     predictor.check()
     answer = predictor.predict(["云溪小区停水一天了"])[0]
@@ -294,15 +264,15 @@ def test_a_run_makes_a_model_of_two_parts_that_answers(tiny: tuple[Path, Path]) 
     assert answer.embedding.shape == (384,)
 
 
-def test_the_exported_encoder_answers_as_the_trained_one(tiny: tuple[Path, Path]) -> None:
-    config = load_config(tiny[0])
-    predictor = Predictor.load(tiny[1] / "model")
+def test_the_exported_encoder_answers_as_the_trained_one(tiny_run: TinyRun) -> None:
+    config = load_config(tiny_run.config)
+    predictor = Predictor.load(tiny_run.run / "model")
     scheme = load_scheme(config)
     dataset = build_dataset(toy_rows(), {name: head.codes for name, head in scheme.heads.items()})
     assert config.encoder is not None
     # The run is complete: training picks its best weights up again without a further step.
     trained = train_encoder(
-        config, config.encoder, dataset, dataset, tiny[1] / "encoder", lambda message: None
+        config, config.encoder, dataset, dataset, tiny_run.run / "encoder", lambda message: None
     )
     torch_logits = trained.logits(list(dataset.texts))["unit"]
     onnx_logits = predictor.raw_scores(list(dataset.texts))["encoder"][:, predictor.slice_of("unit")]
@@ -311,8 +281,8 @@ def test_the_exported_encoder_answers_as_the_trained_one(tiny: tuple[Path, Path]
     assert np.corrcoef(torch_logits.ravel(), onnx_logits.ravel())[0, 1] > 0.99
 
 
-def test_a_stopped_run_goes_on_where_it_was(tiny: tuple[Path, Path], tmp_path: Path) -> None:
-    config = load_config(tiny[0])
+def test_a_stopped_run_goes_on_where_it_was(tiny_run: TinyRun, tmp_path: Path) -> None:
+    config = load_config(tiny_run.config)
     assert config.encoder is not None
     _, dataset = toy_dataset()
     told: list[str] = []
@@ -334,42 +304,41 @@ def test_a_stopped_run_goes_on_where_it_was(tiny: tuple[Path, Path], tmp_path: P
     assert [m.split(":")[0] for m in again if m.startswith("epoch ")] == ["epoch 2", "epoch 1", "epoch 2"]
 
 
-def test_a_run_can_go_on_from_another_runs_encoder(tiny: tuple[Path, Path], tmp_path: Path) -> None:
-    config = load_config(tiny[0])
+def test_a_run_can_go_on_from_another_runs_encoder(tiny_run: TinyRun, tmp_path: Path) -> None:
+    config = load_config(tiny_run.config)
     assert config.encoder is not None
     _, dataset = toy_dataset()
     told: list[str] = []
-    settings = config.encoder.model_copy(update={"start": str(tiny[1]), "epochs": 1, "learning_rate": 1e-9})
+    settings = config.encoder.model_copy(
+        update={"start": str(tiny_run.run), "epochs": 1, "learning_rate": 1e-9}
+    )
     made = train_encoder(config, settings, dataset, dataset, tmp_path / "a", told.append)
     assert "2 heads with it" in told[0]
-    earlier = load_file(tiny[1] / "encoder" / "best.safetensors")
+    earlier = load_file(tiny_run.run / "encoder" / "best.safetensors")
     assert all(
         torch.allclose(value, earlier[name], atol=1e-6) for name, value in made.network.state_dict().items()
     )
     for start, layers, part in (
         (str(tmp_path / "none"), 1, "fit that run first"),
-        (str(tiny[1]), 2, "layers"),
+        (str(tiny_run.run), 2, "layers"),
     ):
         wrong = settings.model_copy(update={"start": start, "layers": layers})
         with pytest.raises(ConfigError, match=part):
             train_encoder(config, wrong, dataset, dataset, tmp_path / "b", told.append)
 
 
-def test_scores_and_origin_are_in_the_folder(tiny: tuple[Path, Path]) -> None:
-    predictor = Predictor.load(tiny[1] / "model")
+def test_scores_and_origin_are_in_the_folder(tiny_run: TinyRun) -> None:
+    predictor = Predictor.load(tiny_run.run / "model")
     heads = {(item["head"], item["part"]) for item in predictor.card["scores"]["heads"]}
     assert heads >= {("unit", "joined"), ("unit", "encoder"), ("unit", "lexical")}
     assert predictor.card["origin"]["rows"] == 108
-    assert (tiny[1] / "model" / "README.md").read_text(encoding="utf-8").startswith("# tiny-")
+    assert (tiny_run.run / "model" / "README.md").read_text(encoding="utf-8").startswith("# tiny-")
 
 
-def test_shipping_trains_on_all_rows_and_keeps_the_measured_scores(tiny: tuple[Path, Path]) -> None:
-    config, run = tiny
-    target = run.parent / "ship"
-    arguments = ["fit", str(config), "--ship", str(run / "model"), "--run", str(target), "--epochs", "1"]
-    done = CliRunner().invoke(app, arguments, catch_exceptions=False)
-    assert done.exit_code == 0, done.output
-    shipped, measured = Predictor.load(target / "model"), Predictor.load(run / "model")
+def test_shipping_trains_on_all_rows_and_keeps_the_measured_scores(
+    tiny_run: TinyRun, shipped_run: Path
+) -> None:
+    shipped, measured = Predictor.load(shipped_run / "model"), Predictor.load(tiny_run.run / "model")
     assert shipped.card["origin"]["rows"] == 144
     assert shipped.card["scores"]["heads"] == measured.card["scores"]["heads"]
     assert shipped.calibration == measured.calibration
@@ -405,13 +374,11 @@ def test_an_ordered_head_gets_the_cut_with_the_best_macro_f1() -> None:
     assert found.cuts["precision_80"] >= found.cuts["precision_50"]
 
 
-def test_publishing_makes_a_champion_and_refuses_what_is_no_model(
-    tiny: tuple[Path, Path], tmp_path: Path
-) -> None:
+def test_publishing_makes_a_champion_and_refuses_what_is_no_model(tiny_run: TinyRun, tmp_path: Path) -> None:
     registry = tmp_path / "registry"
-    done = CliRunner().invoke(app, ["publish", str(tiny[1] / "model"), "--registry", str(registry)])
+    done = CliRunner().invoke(app, ["publish", str(tiny_run.run / "model"), "--registry", str(registry)])
     assert done.exit_code == 0, done.output
-    assert Registry(registry).champion().name == Predictor.load(tiny[1] / "model").version
+    assert Registry(registry).champion().name == Predictor.load(tiny_run.run / "model").version
     refused = CliRunner().invoke(app, ["publish", str(tmp_path), "--registry", str(registry)])
     assert refused.exit_code == 2
     assert "manifest.json" in refused.output

@@ -16,13 +16,7 @@ from serving.urgency import handover as h
 from serving.urgency import people as p
 from serving.urgency.finding import Pattern, Rule
 from serving.urgency.scan import IDIOMS, NAMES, TYPOS, scan
-
-ACCEPTANCE = Path(__file__).parent / "acceptance"
-
-
-def lines(name: str) -> list[list[str]]:
-    """The sentences of a file of tests/acceptance, split at tabs."""
-    return [line.split("\t") for line in (ACCEPTANCE / f"urgency_{name}.txt").read_text("utf-8").splitlines()]
+from tests.acceptance_lines import lines
 
 
 def rank(text: str) -> int:

@@ -14,7 +14,7 @@ from data.store import NewAppeal, StoredAnswer
 from serving.errors import Overloaded, Stopping
 from serving.metrics import Metrics
 from serving.writer import GROUP_ROWS, Result, Writer
-from tests.test_store import appeal
+from tests.stored import appeal
 
 T = TypeVar("T")
 

@@ -159,6 +159,56 @@ def gate_command(
     raise typer.Exit(0 if judgement.passed else 1)
 
 
+@app.command("simulate")
+def simulate_command(
+    config: Annotated[Path, typer.Argument(help="TOML file of the labelled rows, e.g. configs/haikou.toml")],
+    since: Annotated[
+        str, typer.Option(help="The loop begins: a date, or a share of the rows in their order.")
+    ] = "0.4",
+    test_from: Annotated[str, typer.Option(help="Tested on what comes from here on: likewise.")] = "0.75",
+    until: Annotated[str, typer.Option(help="Nothing from here on is looked at: likewise.")] = "",
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds.")] = 8,
+    labels: Annotated[int, typer.Option(min=1, help="Labels in each round.")] = 250,
+    seeds: Annotated[int, typer.Option(min=1, help="How often each strategy is played.")] = 3,
+    strategy: Annotated[
+        list[str] | None, typer.Option(help="Strategy; repeatable. Default: product and random.")
+    ] = None,
+    head: Annotated[
+        list[str] | None, typer.Option(help="Head that is labelled; repeatable. Default: all that can be.")
+    ] = None,
+    audit_share: Annotated[float, typer.Option(min=0, max=1, help="Share of the audit slice.")] = 0.02,
+    full: Annotated[bool, typer.Option("--full", help="Also retrain fully with each one's labels.")] = False,
+    run: Annotated[Path | None, typer.Option(help="Folder of the run; default: runs/NAME-simulated")] = None,
+    out: Annotated[Path, typer.Option(help="Folder for tables, JSON and plots.")] = Path(
+        "reports/simulation"
+    ),
+    data_root: Annotated[str, typer.Option(help="Folder of the data; default: the config's.")] = "",
+    epochs: Annotated[int, typer.Option(help="Epochs of the start, instead of the configuration's")] = 0,
+) -> None:
+    """Play the labelling loop through on labelled rows in time order: what do labels buy, chosen how?
+
+    Example: python -m training simulate training/configs/samples.toml --rounds 4 --labels 20
+    """
+    with errors_shown() as console:
+        from training.cpu import fast_cpu
+
+        fast_cpu()  # before torch is first imported
+        from data.progress import progress_bars
+        from training.config import changed, load_config
+        from training.simulate import Plan, simulate
+        from training.simulate_figures import figures_of
+        from training.simulate_writing import write_simulation
+
+        settings = changed(load_config(config), data_root=data_root, epochs=epochs)
+        plan = Plan(since, test_from, until, rounds, labels, seeds, tuple(strategy or ("product", "random")),
+                    tuple(head or ()), audit_share, full)  # fmt: skip
+        folder, toml = run or RUNS / f"{settings.name}-simulated", config.read_text(encoding="utf-8")
+        with progress_bars() as shown:
+            made = simulate(settings, toml, folder, plan, _teller(console), shown)
+        files = write_simulation(made, figures_of(made), out)
+        _teller(console)(f"written: {', '.join(map(str, files.values()))}")
+
+
 def _print_judgement(judgement: Judgement, console: Console) -> None:
     marks = {True: "passed     ", False: "refused    ", None: "not checked"}
     for one in judgement.findings:

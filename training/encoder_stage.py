@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
 
 from classifier.encoder import window_ids
 from classifier.folder import EncoderWindow
@@ -20,14 +20,22 @@ from training.dataset import Dataset
 from training.dropout import install
 from training.errors import ConfigError
 from training.loop import Encoded, Trainer, encode_logits
-from training.losses import HeadLoss, head_loss
+from training.losses import HeadLoss, Taught, head_loss
+from training.quantise import SAMPLE
+from training.start import go_on_from
+from training.teacher import taught_by
 
 __all__ = ["TrainedEncoder", "train_encoder"]
+
+NOBODY: Mapping[str, Taught] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
 class TrainedEncoder:
-    """A fine-tuned network with what is needed to run and export it."""
+    """A fine-tuned network with what is needed to run and export it.
+
+    ``sample`` holds token ids of some training texts, within the window: 8-bit scales are set by them.
+    """
 
     network: Network
     base: BaseEncoder
@@ -35,6 +43,7 @@ class TrainedEncoder:
     device: torch.device
     precision: torch.dtype | None
     history: list[dict[str, float]]
+    sample: Sequence[Sequence[int]] = ()
 
     def logits(self, texts: list[str]) -> dict[str, np.ndarray]:
         """Logits [texts, labels] per head, computed by torch."""
@@ -62,7 +71,7 @@ def train_encoder(
     network = Network(base.model, base.hidden, sizes, settings.dropout)
     start = start_from or (Path(settings.start) / "encoder" / "best.safetensors" if settings.start else None)
     if start is not None:
-        tell(f"encoder: goes on from {start}, {_start(network, start)} heads with it")
+        tell(f"encoder: goes on from {start}, {go_on_from(network, start)} heads with it")
     # Eager attention trains 1.7 times faster than PyTorch's fused CPU kernel, whose backward pass is slow.
     base.model.set_attn_implementation("eager" if device.type == "cpu" else "sdpa")  # type: ignore[operator]
     if device.type == "cpu":
@@ -78,10 +87,11 @@ def train_encoder(
         for name, side in (("train", train), ("validation", validation))
     }
     tell(f"encoder: {len(train)} rows, {sum(map(len, encoded['train'].ids))} tokens an epoch")
+    taught = _taught(settings, train, device, precision, tell)
     trainer = Trainer(network, settings, config.seed, folder, device, precision)
     history = trainer.run(
         encoded["train"],
-        _losses(config, settings, train),
+        _losses(config, settings, train, taught),
         encoded["validation"],
         _losses(config, settings, validation),
         tell,
@@ -91,35 +101,48 @@ def train_encoder(
         head_tokens=settings.serve_head_tokens or window.head_tokens,
         tail_tokens=settings.serve_tail_tokens or window.tail_tokens,
     )
-    return TrainedEncoder(network, base, served, device, precision, history)
+    sample = _sample(encoded["train"].ids, config.seed)
+    return TrainedEncoder(network, base, served, device, precision, history, sample)
 
 
-def _start(network: Network, weights: Path) -> int:
-    """Load an earlier run's encoder, and its heads of the same name and size; gives how many of these.
-
-    Raises ConfigError where there are no weights or those of another encoder.
-    """
-    if not weights.exists():
-        raise ConfigError(
-            f"encoder.start: expected the weights of a finished run, found no {weights}; fit that run first"
-        )
-    ours = network.state_dict()
-    fitting = {name: value for name, value in load_file(weights).items()
-               if name in ours and value.shape == ours[name].shape}  # fmt: skip
-    missing = [name for name in ours if name.startswith("encoder.") and name not in fitting]
-    if missing:
-        raise ConfigError(
-            f"encoder.start: expected an encoder of the same base, vocabulary and layers in {weights}, "
-            f"found {len(missing)} weights missing or of another size, the first {missing[0]}"
-        )
-    network.load_state_dict(fitting, strict=False)
-    return sum(name.endswith(".weight") and name.startswith("heads.") for name in fitting)
+def _sample(ids: Sequence[Sequence[int]], seed: int) -> list[Sequence[int]]:
+    chosen = np.random.default_rng(seed).choice(len(ids), min(SAMPLE, len(ids)), replace=False)
+    return [ids[row] for row in chosen]
 
 
-def _losses(config: Config, settings: EncoderConfig, side: Dataset) -> Mapping[str, HeadLoss]:
+def _taught(
+    settings: EncoderConfig,
+    train: Dataset,
+    device: torch.device,
+    precision: torch.dtype | None,
+    tell: Callable[[str], None],
+) -> dict[str, Taught]:
+    """The teacher's answers to the training texts. Raises ConfigError for one with other labels."""
+    if not settings.teacher:
+        return {}
+    tell(f"teacher: {settings.teacher} answers {len(train)} training texts")
+    taught = taught_by(settings, train.texts, device, precision)
+    for name in taught.keys() & train.targets.keys():
+        expected, got = train.targets[name].mask.shape[1], taught[name].logits.shape[1]
+        if got != expected:
+            raise ConfigError(
+                f"encoder.teacher: head {name}: expected {expected} labels in {settings.teacher}, got {got}; "
+                "teach with a run of the same label scheme"
+            )
+    return taught
+
+
+def _losses(
+    config: Config, settings: EncoderConfig, side: Dataset, taught: Mapping[str, Taught] = NOBODY
+) -> Mapping[str, HeadLoss]:
     return {
         name: head_loss(
-            targets, side.weights, config.heads.get(name, 1.0), settings.smoothing, settings.balance
+            targets,
+            side.weights,
+            config.heads.get(name, 1.0),
+            settings.smoothing,
+            settings.balance,
+            taught.get(name),
         )
         for name, targets in side.targets.items()
     }

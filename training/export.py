@@ -16,9 +16,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import torch
-from onnxruntime.quantization import QuantType, quantize_dynamic
 from torch import nn
 
 from classifier.calibration import Calibration
@@ -29,6 +29,7 @@ from classifier.predictor import Predictor
 from data.cleaning import prepare
 from data.scheme import Scheme
 from training.encoder_stage import TrainedEncoder
+from training.quantise import quantised
 
 __all__ = ["KNOWN_TEXT", "Parts", "export_encoder", "write_model"]
 
@@ -63,7 +64,7 @@ class _Exported(nn.Module):
 
 
 def export_encoder(trained: TrainedEncoder, folder: Path, quantise: bool) -> None:
-    """Write encoder.onnx (int8 weights per channel if ``quantise``) and tokenizer.json."""
+    """Write encoder.onnx (products in 8 bits if ``quantise``) and tokenizer.json."""
     network = trained.network.to("cpu").eval()
     trained.base.model.set_attn_implementation("eager")  # type: ignore[operator]
     module = _Exported(network).eval()
@@ -88,10 +89,16 @@ def export_encoder(trained: TrainedEncoder, folder: Path, quantise: bool) -> Non
         _without_shapes(plain)
         target = folder / "encoder.onnx"
         if quantise:
-            quantize_dynamic(str(plain), str(target), per_channel=True, weight_type=QuantType.QInt8)
+            quantised(plain, target, [_fed(ids) for ids in trained.sample])
         else:
             shutil.copy(plain, target)
     trained.base.tokenizer.save(str(folder / "tokenizer.json"))
+
+
+def _fed(ids: Sequence[int]) -> dict[str, np.ndarray]:
+    """One text as the exported graph takes it, by the names of its inputs."""
+    tokens = np.array([ids], np.int64)
+    return {"ids": tokens, "mask": np.ones_like(tokens)}
 
 
 @contextmanager

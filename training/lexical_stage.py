@@ -5,6 +5,7 @@ The features come from the same functions that serve, the weighting and the solv
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,11 +18,11 @@ from sklearn.preprocessing import normalize
 from sklearn.svm import LinearSVC
 
 from classifier.lexical import LexicalPart, head_slices
-from classifier.ngrams import Features, count, occurrences
+from classifier.ngrams import Features, Occurrences, count, occurrences
 from training.config import LexicalConfig
 from training.dataset import Dataset, Targets
 
-__all__ = ["Vectoriser", "fit_vectoriser", "quantise", "train_lexical"]
+__all__ = ["Vectoriser", "find_ngrams", "fit_vectoriser", "quantise", "train_lexical"]
 
 F32 = npt.NDArray[np.float32]
 UNSEEN = (
@@ -39,27 +40,39 @@ class Vectoriser:
 
     def transform(self, texts: Sequence[str]) -> sparse.csr_matrix:
         """L2-normalised TF-IDF [texts, buckets]."""
-        indptr, hashes, values = count([occurrences(text, self.features) for text in texts])
+        return self.weighted([occurrences(text, self.features) for text in texts])
+
+    def weighted(self, found: Sequence[Occurrences]) -> sparse.csr_matrix:
+        """As `transform`, for texts whose n-grams were found before."""
+        indptr, hashes, values = count(found)
         at = np.searchsorted(self.hashes, hashes)
         at[at == len(self.hashes)] = 0
         known = self.hashes[at] == hashes
         ends = np.concatenate([[0], np.cumsum(known)])
         matrix = sparse.csr_matrix(
             (values[known] * self.idf[at[known]], at[known], ends[indptr]),
-            shape=(len(texts), len(self.hashes)),
+            shape=(len(found), len(self.hashes)),
         )
         result: sparse.csr_matrix = normalize(matrix)
         return result
 
 
-def fit_vectoriser(texts: Sequence[str], groups: Sequence[str], config: LexicalConfig) -> Vectoriser:
+def find_ngrams(texts: Sequence[str], config: LexicalConfig) -> list[Occurrences]:
+    """The n-grams of every text."""
+    features = Features(config.low, config.high, config.words)
+    return [occurrences(text, features) for text in track(texts, "n-grams", transient=True)]
+
+
+def fit_vectoriser(
+    texts: Sequence[str], groups: Sequence[str], config: LexicalConfig, found: Sequence[Occurrences] = ()
+) -> Vectoriser:
     """Keep the n-grams that stand in ``min_groups`` unrelated appeals or more.
 
     Near-duplicates count once, so that no single appeal, however often it was repeated, leaves a trace.
+    ``found``: the texts' n-grams, where `find_ngrams` was asked before.
     """
     features = Features(config.low, config.high, config.words)
-    found = [occurrences(text, features) for text in track(texts, "n-grams", transient=True)]
-    indptr, hashes, _ = count(found)
+    indptr, hashes, _ = count(found or find_ngrams(texts, config))
     owners = np.unique(np.asarray(groups), return_inverse=True)[1].astype(np.uint64)
     rows = np.repeat(owners, np.diff(indptr))
     pairs = np.unique((rows << np.uint64(32)) | hashes.astype(np.uint64))
@@ -75,28 +88,33 @@ def train_lexical(
     config: LexicalConfig,
     tell: Callable[[str], None],
     teacher: Mapping[str, F32] | None = None,
+    found: Sequence[Occurrences] = (),
 ) -> LexicalPart:
     """Train one linear SVM (one against the rest) per head and pack them into one quantised part.
 
     A row with several admissible labels is trained on the admissible one that ``teacher`` (log-probabilities
-    [rows, labels] per head; else a first round on the sure rows) finds most likely.
+    [rows, labels] per head; else a first round on the sure rows) finds most likely. ``found``: the rows'
+    n-grams, where `find_ngrams` was asked before.
     """
-    vectoriser = fit_vectoriser(train.texts, train.groups, config)
-    matrix = vectoriser.transform(train.texts)
+    found = found or find_ngrams(train.texts, config)
+    vectoriser = fit_vectoriser(train.texts, train.groups, config, found)
+    matrix = vectoriser.weighted(found)
     tell(
         f"lexical: {len(train)} rows, {matrix.shape[1]} n-grams, {matrix.nnz / max(1, len(train)):.0f} a row"
     )
     columns = _most_telling(matrix, train.targets, config.buckets) if config.buckets else None
     if columns is not None and len(columns) < matrix.shape[1]:
         vectoriser = Vectoriser(vectoriser.features, vectoriser.hashes[columns], vectoriser.idf[columns])
-        matrix = vectoriser.transform(train.texts)
+        matrix = vectoriser.weighted(found)
         tell(f"lexical: kept the {matrix.shape[1]} most telling")
 
     def fit(name: str) -> tuple[F32, F32]:
         cost = config.costs.get(name, config.cost)
         return _fit_head(matrix, train.targets[name], train.weights, cost, (teacher or {}).get(name))
 
-    with ThreadPoolExecutor(2) as pool:  # liblinear releases the interpreter lock
+    with warnings.catch_warnings(), ThreadPoolExecutor(2) as pool:  # liblinear releases the interpreter lock
+        # A long tail of labels is no regression problem, as scikit-learn would have it.
+        warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)
         fitted = dict(zip(train.targets, pool.map(fit, train.targets), strict=True))
     weights = np.concatenate([fitted[name][0] for name in train.targets], axis=1)
     bias = np.concatenate([fitted[name][1] for name in train.targets])

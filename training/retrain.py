@@ -29,8 +29,8 @@ from training.gathering import Gathered, gather
 from training.weights import champion_weights
 
 __all__ = [
-    "Opponent", "Places", "Retrained", "full_run_due", "gate_folder", "opponent", "retrain", "sets_of",
-    "tuned",
+    "Opponent", "Places", "Retrained", "full_run_due", "gate_folder", "opponent", "rehearsed", "retrain",
+    "sets_of", "tuned",
 ]  # fmt: skip
 
 Tell = Callable[[str], None]
@@ -259,11 +259,11 @@ def _beginning(
         "full_run": dict(_full_run(rival.folder)),
         "datasets": dict(gathered.datasets),
     }
-    return Beginning(weights, _rehearsed(config, gathered), lineage)
+    return Beginning(weights, rehearsed(config, gathered), lineage)
 
 
-def _rehearsed(config: Config, gathered: Gathered) -> list[Row]:
-    """All reviewed rows, and a share of the base data's groups."""
+def rehearsed(config: Config, gathered: Gathered) -> list[Row]:
+    """What the encoder is tuned on: all reviewed rows, and a share of the base data's groups."""
     base = gathered.train[: len(gathered.train) - len(gathered.reviewed)]
     if config.retrain.rehearsal >= 1:
         return [*base, *gathered.reviewed]

@@ -13,11 +13,11 @@ import statistics
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import Connection, Row, func, select
+from sqlalchemy import Connection, Row, exists, func, select
 
 from data.in_force import Correction, InForce, Reading, in_force, live, read_as
 from data.queues import DAY, QUEUES
@@ -27,8 +27,8 @@ from data.store_tables import answers, appeals
 from data.suggestions import read_answer
 
 __all__ = [
-    "AuditRow", "AuditSlice", "Opinion", "QueueProgress", "Seconds", "Throughput", "audit_slice", "opinions",
-    "progress", "seconds_per_appeal", "throughput",
+    "AuditRow", "AuditSlice", "Corrected", "Opinion", "QueueProgress", "Seconds", "Throughput", "audit_slice",
+    "corrected", "opinions", "progress", "seconds_per_appeal", "throughput", "week_of",
 ]  # fmt: skip
 
 Member = Row[Any]  # of audit_members, with the appeal's id
@@ -38,13 +38,17 @@ ENOUGH_SKIPS = 2  # an appeal that so many people could not answer is out of the
 
 @dataclass(frozen=True)
 class QueueProgress:
-    """One queue: appeals that wait now and those before somebody; leases done and skipped in the period."""
+    """One queue: appeals that wait now and those before somebody; leases done and skipped in the period.
+
+    `oldest`: when the longest waiting appeal was received; None without any.
+    """
 
     queue: str
     waiting: int
     held: int
     done: int
     skipped: int
+    oldest: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,16 @@ class Throughput:
     adjudicated: int
     bulk: int
     median_seconds: float | None
+
+
+@dataclass(frozen=True)
+class Corrected:
+    """What people did in one week (its Monday) with the suggestions of one head, in labels."""
+
+    week: date
+    head: str
+    confirmed: int
+    changed: int
 
 
 @dataclass(frozen=True)
@@ -118,8 +132,8 @@ class AuditSlice:
 
 def progress(connection: Connection, since: datetime, until: datetime) -> tuple[QueueProgress, ...]:
     """Every queue; done and skipped leases ended in [since, until)."""
-    counted = select(queue_keys.c.queue, func.count()).group_by(queue_keys.c.queue)
-    waiting = {row[0]: row[1] for row in connection.execute(counted)}
+    columns = (queue_keys.c.queue, func.count(), func.min(queue_keys.c.received_at))
+    waiting = {row[0]: row[1:] for row in connection.execute(select(*columns).group_by(queue_keys.c.queue))}
     open_ones = (
         select(leases.c.queue, func.count()).where(leases.c.ended_at.is_(None)).group_by(leases.c.queue)
     )
@@ -127,7 +141,12 @@ def progress(connection: Connection, since: datetime, until: datetime) -> tuple[
     ended = Counter((row.queue, row.outcome) for row in _ended(connection, since, until))
     return tuple(
         QueueProgress(
-            queue, waiting.get(queue, 0), held.get(queue, 0), ended[queue, "done"], ended[queue, "skipped"]
+            queue=queue,
+            waiting=waiting.get(queue, (0, None))[0],
+            held=held.get(queue, 0),
+            done=ended[queue, "done"],
+            skipped=ended[queue, "skipped"],
+            oldest=waiting.get(queue, (0, None))[1],
         )
         for queue in QUEUES
     )
@@ -171,6 +190,38 @@ def seconds_per_appeal(connection: Connection, since: datetime, until: datetime)
     """Every appeal that was done under a lease that ended in [since, until)."""
     done = [lease for lease in _ended(connection, since, until) if lease.outcome == "done"]
     return tuple(Seconds(lease.reviewer, lease.queue, lease.seconds, lease.ended_at) for lease in done)
+
+
+def corrected(
+    connection: Connection, since: datetime, until: datetime, zone: ZoneInfo
+) -> tuple[Corrected, ...]:
+    """By week of the zone and head: suggestions confirmed and changed in [since, until), by week and head.
+
+    What was withdrawn, decided by a lead or labelled in bulk is left out, and so is what nothing was
+    suggested for: there was nothing to confirm.
+    """
+    later = corrections.alias()
+    rules = (
+        corrections.c.created_at >= since,
+        corrections.c.created_at < until,
+        corrections.c.kind.in_(("confirmed", "changed")),
+        corrections.c.shown != "",
+        ~exists().where(later.c.withdraws == corrections.c.number),
+    )
+    columns = (corrections.c.created_at, corrections.c.head, corrections.c.kind)
+    counts: Counter[tuple[date, str, str]] = Counter()
+    for row in connection.execute(select(*columns).where(*rules)):
+        counts[week_of(row.created_at, zone), row.head, row.kind] += 1
+    return tuple(
+        Corrected(week, head, counts[week, head, "confirmed"], counts[week, head, "changed"])
+        for week, head in sorted({(week, head) for week, head, _ in counts})
+    )
+
+
+def week_of(moment: datetime, zone: ZoneInfo) -> date:
+    """The Monday of a moment's week in the zone."""
+    day = moment.astimezone(zone).date()
+    return day - timedelta(days=day.weekday())
 
 
 def _ended(connection: Connection, since: datetime, until: datetime) -> list[Row[Any]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from sqlalchemy import Connection, insert, select
@@ -12,7 +12,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from data.errors import ReviewError
 from data.queues import refresh, refresh_members
 from data.review_tables import suspicions
-from data.reviews.records import Suspicion
+from data.reviews.records import Answered, Suspicion
 from data.store_tables import answers, appeals
 
 __all__ = ["AT_ONCE", "NewAnswer", "add_answers", "refresh_range", "suspect"]
@@ -21,16 +21,10 @@ AT_ONCE = 500  # appeals renewed in one go
 
 
 @dataclass(frozen=True)
-class NewAnswer:
+class NewAnswer(Answered):
     """What another model version answers to a stored appeal (later, or in the shadow)."""
 
-    appeal_number: int
-    model_version: str
-    scheme_version: str
-    action: str
-    urgency: str
-    body: str
-    answered_at: datetime
+    appeal_number: int = field(kw_only=True)
 
 
 def suspect(

@@ -1,13 +1,15 @@
 """The weights of an exported encoder as 32-bit floats, read from its ONNX graph.
 
-Quantisation (training/export.py) renames weights and keeps biases, so a weight is found by its bias:
+Quantisation (training/quantise.py) renames weights and keeps biases, so a weight is found by its bias:
 ``X.bias`` is added to a matrix product, and the product's constant is ``X.weight``. The 8-bit weights
-are exact multiples of their scales, so nothing is lost in this direction.
+are exact multiples of their scales, so nothing is lost in this direction. What was multiplied into an
+activation, and divided out of the weights, to ease quantisation goes back into the weights.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -25,6 +27,7 @@ __all__ = ["EncoderGraph", "Product", "read_graph"]
 Array = npt.NDArray[Any]
 PREFIX = "encoder."
 EMBEDDINGS = ("word_embeddings", "position_embeddings", "token_type_embeddings")
+_QUANTISED = re.compile(r"q_output_(.+)_\d+")  # how the quantiser names what it made of a constant
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,7 @@ class EncoderGraph:
 
     def __init__(self, model: Any) -> None:
         self.plain = model
-        self._eight_bits = _dequantised(model)
+        self._eight_bits = _floated(model)
 
     @cached_property
     def constants(self) -> dict[str, Array]:
@@ -116,15 +119,12 @@ class EncoderGraph:
         return None
 
     def _table(self, name: str) -> npt.NDArray[np.float32]:
-        if name in self.constants:
-            return self.constants[name].astype(np.float32)
-        parts = [self.constants.get(f"{name}_{part}") for part in ("quantized", "zero_point", "scale")]
-        if parts[0] is None or parts[1] is None or parts[2] is None:
+        if name not in self.constants:
             raise WeightsDiffer(
-                f"encoder.onnx: expected the constant {name} or its 8-bit form; this graph has neither. "
-                "The speed comparison rebuilds BERT encoders as this project exports them"
+                f"encoder.onnx: expected the constant {name}, as floats or in 8 bits, found neither. "
+                "Weights are read back from BERT encoders as this project exports them"
             )
-        return _floats(parts[0], parts[1], parts[2])
+        return self.constants[name].astype(np.float32)
 
 
 def read_graph(path: Path) -> EncoderGraph:
@@ -135,37 +135,74 @@ def read_graph(path: Path) -> EncoderGraph:
         raise WeightsDiffer(f"{path}: expected the encoder of a model folder: {error}") from error
 
 
-def _floats(values: Array, zero: Array, scale: Array) -> npt.NDArray[np.float32]:
-    whole = values.astype(np.int32) - zero.astype(np.int32)
-    return whole.astype(np.float32) * scale.astype(np.float32)
+def _floated(model: Any) -> set[str]:
+    """Make a graph of 8-bit products one of floats, in place; the names of the constants made float.
 
-
-def _dequantised(model: Any) -> set[str]:
-    """Replace 8-bit products by float ones, in place; returns the names of the weights made float."""
+    Raises WeightsDiffer for products in 8 bits of another kind than the export writes.
+    """
     graph = model.graph
+    strange = sorted({node.op_type for node in graph.node} & {"MatMulInteger", "QLinearMatMul"})
+    if strange:
+        raise WeightsDiffer(
+            f"encoder.onnx: expected (De)QuantizeLinear around float products, got {strange}; "
+            "export the model again"
+        )
     constants = {item.name: numpy_helper.to_array(item) for item in graph.initializer}
     sources = {name: node for node in graph.node for name in node.output}
-    users: dict[str, list[Any]] = {}
+    undone, tables = _undone(graph.node, constants, sources)
     for node in graph.node:
-        for name in node.input:
-            users.setdefault(name, []).append(node)
-    made: set[str] = set()
-    for node in [node for node in graph.node if node.op_type == "MatMulInteger"]:
-        floats, quantised, _, zero = node.input
-        scaled = users[users[node.output[0]][0].output[0]][0]  # the product → Cast → Mul by both scales
-        weight = quantised.removesuffix("_quantized")
-        value = _floats(constants[quantised], constants[zero], constants[f"{weight}_scale"])
-        if weight not in made:
-            graph.initializer.append(numpy_helper.from_array(value, weight))
-            made.add(weight)
-        node.op_type = "MatMul"
-        output = scaled.output[0]
-        scaled.output[0] = f"{output}_unused"
-        del node.input[:], node.output[:]
-        node.input.extend([sources[floats].input[0], weight])
-        node.output.append(output)
+        for place, name in enumerate(node.input):
+            node.input[place] = undone.get(name, name)
+    for node in graph.node:
+        if node.op_type in ("MatMul", "Gemm") and node.input[1] in tables:
+            _take_back(node, sources.get(node.input[0]), constants, tables)
+    graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in tables.items())
     _drop_dead(graph)
-    return made
+    return set(tables)
+
+
+def _undone(
+    nodes: Iterable[Any], constants: Mapping[str, Array], sources: Mapping[str, Any]
+) -> tuple[dict[str, str], dict[str, Array]]:
+    """What each DequantizeLinear's output stands for, and the float constants among these, by name."""
+    undone: dict[str, str] = {}
+    tables: dict[str, Array] = {}
+    for node in nodes:
+        if node.op_type != "DequantizeLinear":
+            continue
+        source = node.input[0]
+        if source not in constants:
+            undone[node.output[0]] = sources[source].input[0]
+            continue
+        found = _QUANTISED.fullmatch(source)
+        name = undone[node.output[0]] = found[1] if found else f"{source}_floats"
+        axis = next((one.i for one in node.attribute if one.name == "axis"), 1)
+        tables[name] = _floats(constants[source], constants[node.input[1]], constants[node.input[2]], axis)
+    return undone, tables
+
+
+def _floats(values: Array, scale: Array, zero: Array, axis: int) -> npt.NDArray[np.float32]:
+    """(value − zero point) · scale, per tensor or along an axis."""
+    shape = [1] * values.ndim
+    if scale.ndim:
+        shape[axis] = -1
+    whole = values.astype(np.int32) - zero.astype(np.int32).reshape(shape)
+    result: npt.NDArray[np.float32] = whole.astype(np.float32) * scale.astype(np.float32).reshape(shape)
+    return result
+
+
+def _take_back(
+    product: Any, before: Any, constants: Mapping[str, Array], tables: dict[str, Array]
+) -> None:
+    """Multiply into a product's weight what its input was multiplied by before it was quantised."""
+    if before is None or before.op_type != "Mul" or before.input[1] not in constants:
+        return
+    factor = constants[before.input[1]].reshape(-1)
+    turned = any(one.name == "transB" and one.i for one in product.attribute)
+    name = product.input[1]
+    if len(factor) == tables[name].shape[1 if turned else 0]:
+        tables[name] = tables[name] * (factor[None, :] if turned else factor[:, None])
+        product.input[0] = before.input[0]
 
 
 def _drop_dead(graph: Any) -> None:

@@ -17,6 +17,7 @@ from typing import BinaryIO
 
 import orjson
 
+from data.disk import to_disk
 from serving.errors import StartError
 
 __all__ = ["Done", "Journal"]
@@ -147,8 +148,4 @@ def _replace(path: Path, content: bytes) -> None:
     with new.open("wb") as file:
         _written(file, [content])
     new.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    to_disk(path.parent)

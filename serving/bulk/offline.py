@@ -9,12 +9,13 @@ from zoneinfo import ZoneInfo
 from classifier.predictor import Prediction
 from data.store import NewAppeal
 from serving.answer import Understood, respond, understand
+from serving.batcher import Recall, nothing_recalled
 from serving.bulk.rows import Row
 from serving.errors import ModelFailed, ServingError
 from serving.messages import AppealIn
 from serving.models import Model
 from serving.security.sealing import Sealer
-from serving.walk import asked_appeal, new_appeal
+from serving.walk import Walked, asked_appeal, new_appeal
 
 __all__ = ["Answerer"]
 
@@ -23,7 +24,8 @@ LONGEST = 1024  # characters of a text that count for padding; the predictor win
 
 @dataclass(frozen=True)
 class Answerer:
-    """A model and the sizes of its batches; `go_on` is asked before each batch, and raises to end."""
+    """A model and the sizes of its batches; `go_on` is asked before each batch, and raises to end;
+    `recall` finds corrected look-alikes."""
 
     model: Model
     zone: ZoneInfo
@@ -31,6 +33,7 @@ class Answerer:
     batch_chars: int
     sealer: Sealer | None = None
     go_on: Callable[[], None] = lambda: None
+    recall: Recall = nothing_recalled
 
     def answer(self, rows: Sequence[Row]) -> list[NewAppeal | ServingError]:
         """What to store for each row (all are appeals), or why the model failed on it.
@@ -47,9 +50,13 @@ class Answerer:
         return [
             found
             if isinstance(found, ServingError)
-            else new_appeal(appeal, row.sha256, one, respond(self.model, one, found), self.sealer)
+            else new_appeal(appeal, row.sha256, self._walked(one, found), self.sealer)
             for row, appeal, one, found in zip(rows, appeals, understood, predictions, strict=True)
         ]
+
+    def _walked(self, understood: Understood, found: Prediction) -> Walked:
+        [alike] = self.recall(self.model.version, [found])
+        return Walked(understood, respond(self.model, understood, found, alike), found)
 
     def _predict(self, understood: Sequence[Understood]) -> list[Prediction | ServingError]:
         found: dict[int, Prediction | ServingError] = {}

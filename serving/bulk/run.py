@@ -14,15 +14,18 @@ from zoneinfo import ZoneInfo
 
 import orjson
 
+from data.database import Database
 from data.errors import ReadError, RowRefused, StoreError
 from data.mapping import FileMapping, load_mapping
 from data.store import NewAppeal, Store, StoredAnswer
+from serving.batcher import nothing_recalled
 from serving.bulk.files import Rows, look_at
 from serving.bulk.journal import Done, Journal
 from serving.bulk.offline import Answerer
 from serving.bulk.rows import Outcome, Row, outcomes, store_all
 from serving.bulk.watch import Stop, Stopped, Watch, until_signalled
 from serving.errors import ServingError
+from serving.memory import remembered
 from serving.models import Model
 from serving.security.sealing import Sealer
 from serving.settings import Settings
@@ -94,7 +97,7 @@ def run(
     journal = Journal(files.out, rejects)
     try:
         with until_signalled() as stop, Watch(history.size) as watch:
-            answerer = _answerer(load(settings), settings, stop)
+            answerer = _answerer(load(settings), settings, stop, store.database)
             work = _Work(rows, store, journal, answerer, watch, stop, patience)
             work.go(_key(history.sha256, history.format, mapping), settings.workers)
             return Report(journal.done, rejects, rows.left_out, watch.rate(journal.done), stop.number)
@@ -103,10 +106,11 @@ def run(
         store.close()
 
 
-def _answerer(model: Model, settings: Settings, stop: Stop) -> Answerer:
+def _answerer(model: Model, settings: Settings, stop: Stop, database: Database) -> Answerer:
     zone = ZoneInfo(settings.timezone)
     sealer = Sealer.read(settings.originals_key) if settings.originals_key else None
-    return Answerer(model, zone, settings.batch_texts, settings.batch_tokens, sealer, stop.check)
+    recall = remembered(model, settings, database) if settings.correction_memory else nothing_recalled
+    return Answerer(model, zone, settings.batch_texts, settings.batch_tokens, sealer, stop.check, recall)
 
 
 def _key(sha256: str, format: str, mapping: FileMapping | None) -> str:

@@ -22,7 +22,6 @@ from starlette.types import Receive, Scope, Send
 
 from data.errors import RowRefused
 from data.store import Store, StoredAnswer
-from serving.answer import Understood
 from serving.batcher import Classified
 from serving.batcher import Request as Queued
 from serving.bulk.ndjson import MEDIA_TYPE, Line
@@ -37,9 +36,8 @@ from serving.errors import (
     problem_body,
 )
 from serving.logs import log
-from serving.messages import Answer
 from serving.service import Service
-from serving.walk import answer_each, asked_appeal, new_appeal
+from serving.walk import Walked, answer_each, asked_appeal, new_appeal
 from serving.writer import Result
 
 __all__ = ["BulkResponse", "answer_lines"]
@@ -149,16 +147,18 @@ async def _classify(service: Service, one: Queued) -> Classified:
 
 
 async def _store(
-    service: Service, row: Row, found: tuple[Understood, Answer] | ServingError
+    service: Service, row: Row, found: Walked | ServingError
 ) -> Result | ServingError:
     """Store one answered row, in one transaction with its neighbours."""
     if isinstance(found, ServingError):
         return found
-    understood, answer = found
     assert row.appeal is not None
-    new = new_appeal(row.appeal, row.sha256, understood, answer, service.sealer)
+    new = new_appeal(row.appeal, row.sha256, found, service.sealer)
     try:
-        return await _patiently(service, lambda: service.store_answer(new, urgent=understood.urgent))
+        stored = await _patiently(service, lambda: service.store_answer(new, urgent=found.understood.urgent))
+        if stored[1]:
+            service.shadow.offer(found.understood, found.answer)
+        return stored
     except RowRefused as error:
         return row_refused(error)
     except ServingError as error:

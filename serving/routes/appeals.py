@@ -46,10 +46,12 @@ async def take_appeal(appeal: AppealIn, request: Request) -> Response:
     if known is not None:
         return _stored(known, sha256, 200)
     service.must_store()
-    [(understood, answer)] = await answer_all(service, [asked_appeal(service.zone, appeal)])
-    row = new_appeal(appeal, sha256, understood, answer, service.sealer)
+    [walked] = await answer_all(service, [asked_appeal(service.zone, appeal)])
+    row = new_appeal(appeal, sha256, walked, service.sealer)
     with service.metrics.stage("store"):
-        stored, created = await service.store_answer(row, urgent=understood.urgent)
+        stored, created = await service.store_answer(row, urgent=walked.understood.urgent)
+    if created:
+        service.shadow.offer(walked.understood, walked.answer)
     return _stored(stored, sha256, 201 if created else 200)
 
 
@@ -64,7 +66,7 @@ async def classify(texts: ClassifyIn, request: Request) -> Response:
     """The same answers as for appeals, in the order of the texts; works without a database."""
     service = service_of(request)
     answers = await answer_all(service, _asked_texts(service, texts))
-    return json_response(ClassifyOut.model_construct(results=[answer for _, answer in answers]))
+    return json_response(ClassifyOut.model_construct(results=[one.answer for one in answers]))
 
 
 @router.get(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 
 from fastapi import APIRouter, Request, Response
 from pydantic import ConfigDict, Field
 
+from data.reviews import ReviewStore
 from serving.examples import LOGIN, SESSION
 from serving.messages import Message
 from serving.requests import JsonRoute
@@ -101,7 +102,10 @@ async def read_session(request: Request) -> Response:
 )
 async def end_session(request: Request) -> Response:
     """End the session of the cookie, at once and everywhere."""
-    gate = gate_of(request)
+    gate, caller = gate_of(request), request.state.caller
+    if caller.kind == "user":  # what they hold goes to others at once, not in a quarter of an hour
+        now = datetime.now(UTC)
+        await gate.in_database(lambda database: ReviewStore(database).release_all(caller.actor, now=now))
     await sign_out(gate, token_of(request, gate.settings))
     response = Response(status_code=204)
     clear_cookie(response, gate.settings)

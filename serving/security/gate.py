@@ -84,7 +84,7 @@ class Gate:
         token = token_of(request, self.settings)
         session = await self.session(token) if token else None
         if session is not None:
-            return Caller("user", ROLES.get(session.role, frozenset()), session.user)
+            return Caller("user", ROLES.get(session.role, frozenset()), session.user, role=session.role)
         return DEVELOPER if self.settings.environment == "development" else ANONYMOUS
 
     async def session(self, token: str) -> OpenSession | None:

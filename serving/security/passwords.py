@@ -1,8 +1,9 @@
 """Passwords: what is accepted, and argon2id.
 
-Rules after NIST SP 800-63B-4, section 3.1.1: at least 15 characters for a password that is the only
-factor, no rules on which characters, no forced change, all of Unicode, normalised; refused is what
-stands in lists of common passwords or is easily derived from them, from the service or from the name.
+A password is the only factor here, so length is asked for, which makes guessing dear, and no rules on
+which characters or forced changes, which make passwords that are written down. All of Unicode,
+normalised; refused is what stands in lists of common passwords or is easily derived from them, from the
+service or from the name.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ A route that declares nothing is closed to everybody outside of development: see
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -43,12 +43,16 @@ ROLES: Mapping[str, frozenset[str]] = {
 
 @dataclass(frozen=True)
 class Caller:
-    """Who sent a request. `name`: a key's client, or a user; `id`: what may stand in a log."""
+    """Who sent a request. `name`: a key's client, or a user; `id`: what may stand in a log.
+
+    `role`: a user's; keys have none.
+    """
 
     kind: Literal["key", "user", "developer", "anonymous"]
     scopes: frozenset[str]
     name: str = ""
     id: str = ""
+    role: str = ""
 
     @property
     def actor(self) -> str:
@@ -58,6 +62,10 @@ class Caller:
     def may(self, *scopes: str) -> bool:
         """Whether they hold one of the scopes."""
         return bool(self.scopes & set(scopes))
+
+    def has_role(self, *roles: str) -> bool:
+        """Whether they have one of the roles. A key has none; the developer has all."""
+        return self.kind == "developer" or self.role in roles
 
 
 # Who sent the request that is being answered; nobody outside of one.
@@ -69,6 +77,7 @@ DEVELOPER = Caller("developer", SCOPES)  # everybody without a key, in developme
 class Needs:
     """What a route asks for: one of `scopes`, or, when there are none, any caller who is signed in.
 
+    roles: of the people who hold a scope, those with one of these roles alone; no key gets in then.
     public: nobody is refused, and unless `asks_who` nobody is asked who they are. page: people without a
     session are sent to the login page. spares_urgent: over the rate limit, the body is read all the same
     and an urgent appeal answered. counted: whether the rate limits count requests of this route.
@@ -77,6 +86,7 @@ class Needs:
     def __init__(
         self,
         *scopes: str,
+        roles: Collection[str] = (),
         public: bool = False,
         asks_who: bool = True,
         page: bool = False,
@@ -84,7 +94,7 @@ class Needs:
         counted: bool = True,
     ) -> None:
         self.scopes, self.public, self.asks_who, self.page = frozenset(scopes), public, asks_who, page
-        self.spares_urgent, self.counted = spares_urgent, counted
+        self.spares_urgent, self.counted, self.roles = spares_urgent, counted, frozenset(roles)
 
     async def __call__(self, request: Request) -> None:
         """The guard has checked before the body was read; what got around it fails here."""
@@ -98,6 +108,8 @@ class Needs:
             raise NotSignedIn()
         if self.scopes and not caller.may(*self.scopes):
             raise NotAllowed(sorted(self.scopes), sorted(caller.scopes))
+        if self.roles and not caller.has_role(*self.roles):
+            raise NotAllowed(sorted(self.roles), [caller.role] if caller.role else [], field="role")
 
 
 class NeedsKey(Needs, SecurityBase):
@@ -118,9 +130,18 @@ def may_see(taken_by: str) -> bool:
     return caller.kind == "key" and caller.name == taken_by
 
 
-def needs(*scopes: Scope, page: bool = False, spares_urgent: bool = False, counted: bool = True) -> Any:
-    """A route's dependency that asks for one of the scopes; without any, for a caller who is signed in."""
-    asked = NeedsKey(*scopes, page=page, spares_urgent=spares_urgent, counted=counted)
+def needs(
+    *scopes: Scope,
+    roles: Collection[str] = (),
+    page: bool = False,
+    spares_urgent: bool = False,
+    counted: bool = True,
+) -> Any:
+    """A route's dependency that asks for one of the scopes; without any, for a caller who is signed in.
+
+    `roles`: people alone, and of them those with one of these roles (`needs("review", roles=("lead",))`).
+    """
+    asked = NeedsKey(*scopes, roles=roles, page=page, spares_urgent=spares_urgent, counted=counted)
     return Security(asked, scopes=sorted(scopes))
 
 

@@ -51,7 +51,8 @@ function decision(answer, labels) {
         el("p", { class: "over" }, "派单决定"),
         el("h2", { id: "decision-title" }, actionName(made)),
         el("p", { class: "decision-line" }, decisionLine(answer)),
-        el("ul", { class: "reasons", "aria-label": "理由" }, made.reasons.map((one) => el("li", {}, one.text))))),
+        el("ul", { class: "reasons", "aria-label": "理由" }, made.reasons.map((one) => el("li", {}, one.text))),
+        remembered(answer))),
     answer.urgency && urgencyLadder(answer.urgency, labels.urgency),
     deadlines(answer));
 }
@@ -62,6 +63,22 @@ function decisionLine(answer) {
   if (made.action === "transfer") return ["后续承办 ", el("b", {}, unit.lead.name)];
   const co = unit.co_units.length ? `，协办：${unit.co_units.map((one) => one.name).join("、")}` : "";
   return [made.action === "auto_dispatch" ? "派往 " : "拟派往 ", el("b", {}, unit.lead.name), co];
+}
+
+/** Which corrected look-alikes the answer followed, and what the model alone would have said. */
+function remembered(answer) {
+  const votes = answer.memory ?? [];
+  if (!votes.length) return null;
+  const of = (head) => votes.filter((one) => one.head === head);
+  const heads = Object.entries(answer.without_memory);
+  const ids = new Set(votes.map((one) => one.appeal_id).filter(Boolean));
+  const count = Math.max(ids.size, ...heads.map(([head]) => of(head).length)); // ids of other clients are not told
+  return el("details", { class: "remembered" },
+    el("summary", {}, `参考了 ${count} 条已复核的相似诉求`),
+    el("ul", {}, heads.map(([head, alone]) => el("li", {},
+      `${TITLES[head] ?? head}：复核为${[...new Set(of(head).map((one) => one.name))].join("、")}，`
+      + `模型单独判为${alone.name}（${percent(alone.probability)}）`))),
+    ids.size > 0 && el("p", { class: "hint" }, `诉求编号：${[...ids].join("、")}`));
 }
 
 function urgencyLadder(urgency, names) {

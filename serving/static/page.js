@@ -107,6 +107,7 @@ async function connect() {
     const known = await session();
     $("who").replaceChildren(...who(known));
     $("who").hidden = known.kind !== "user";
+    $("rooms").hidden = !known.scopes.includes("review");
     const [scheme, model] = await Promise.all(["/v1/scheme", "/v1/model"].map(async (path) => {
       const reply = await fetch(path);
       if (!reply.ok) throw new Error((await reply.json()).error.message);

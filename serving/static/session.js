@@ -20,13 +20,14 @@ export async function session() {
   return known;
 }
 
-/** Name and sign-out button for the top of a page; empty without a session. */
-export function who({ kind, name }) {
+/** Name and sign-out button for the top of a page; empty without a session. `first` is done before signing out. */
+export function who({ kind, name }, first = async () => {}) {
   if (kind !== "user") return [];
-  return [el("span", {}, name), el("button", { type: "button", class: "quiet", id: "leave", onclick: leave }, "退出")];
+  return [el("span", {}, name), el("button", { type: "button", class: "quiet", id: "leave", onclick: () => leave(first) }, "退出")];
 }
 
-async function leave() {
+async function leave(first) {
+  await first();
   const reply = await fetch("/v1/session", { method: "DELETE", headers: proof() });
   if (reply.ok || reply.status === 401) location.assign("/login");
 }
