@@ -44,7 +44,7 @@ check:
 
 # The long versions: hundreds of kills on both databases; twenty times as many generated cases, other ones each time.
 soak: $(VENV)/.dev system
-	$(BIN)/python -m pytest --soak -s tests/test_kill.py tests/test_api_fuzz.py tests/test_text_fuzz.py
+	$(BIN)/python -m pytest --soak -s tests/test_kill.py tests/test_api_fuzz.py tests/test_stream_fuzz.py tests/test_text_fuzz.py
 
 clean:
 	rm -rf $(VENV) var reports runs

@@ -133,8 +133,9 @@ def candidates_of_store(
 def _why_stored(record: LabelRecord, head: str, catch_all: Sequence[str], least: float) -> str:
     label = record.labels.get(head)
     if label is not None:
-        code = label.code
-        return UNTOLD if code == "" else code if code in catch_all else ""
+        if label.state == "untellable":
+            return UNTOLD
+        return label.code if label.code is not None and label.code in catch_all else ""
     suggestion = record.suggestions.get(head)
     unsure = suggestion is not None and suggestion.probability < least and not record.opinions
     return UNSURE if unsure else ""

@@ -156,8 +156,9 @@ def decide(
 
     `shares` maps head → code → probability (empty without a model); `thresholds` head → least probability
     (the model folder's); `text` is the prepared text; `declared_type` a name or code of an appeal type, as an
-    agent typed it; `unsettled` heads an older model could not tell in the codes that are in force; `remembered` doubts
-    that corrected look-alikes raise. A `received_at` without a zone is taken as local time of `zone`; deadlines carry it.
+    agent typed it; `unsettled` heads an older model could not tell in the codes that are in force;
+    `remembered` doubts that corrected look-alikes raise. A `received_at` without a zone is taken as local
+    time of `zone`; deadlines carry it.
     """
     level = scheme.urgency_levels.get(urgency.level)
     clocks = level.clocks if level else {}

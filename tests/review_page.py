@@ -20,7 +20,10 @@ from tests.guarded import CHEAP, PASSWORD, bearer, new_key, opened, production
 from tests.reviewers import Alike
 from tests.running import appeal, settings
 
-__all__ = ["Room", "at_hand", "closed_room", "enter", "following", "open_room", "saved", "TEXTS"]
+__all__ = [
+    "TEXTS", "Room", "at_hand", "closed_room", "enter", "fetched_ahead", "following", "keys", "open_room",
+    "saved", "shown",
+]  # fmt: skip
 
 T = TypeVar("T")
 TEXTS = (
@@ -129,10 +132,29 @@ def at_hand(page: Any) -> str:
 def following(page: Any, id: str) -> str:
     """Wait for the next appeal; its id."""
     page.wait_for_function(
-        "id => !document.getElementById('paper').hidden && document.getElementById('appeal-id').textContent !== id",
+        "id => !document.getElementById('paper').hidden &&"
+        " document.getElementById('appeal-id').textContent !== id",
         arg=id,
     )
     return at_hand(page)
+
+
+def shown(page: Any, id: str) -> None:
+    """Wait until this appeal is before the reviewer."""
+    page.wait_for_function("id => document.getElementById('appeal-id').textContent === id", arg=id)
+
+
+def fetched_ahead(page: Any) -> None:
+    """Wait until the second appeal has come, which nobody has asked for yet."""
+    page.wait_for_function(
+        "() => performance.getEntriesByName(location.origin + '/v1/review/take').length >= 2"
+    )
+
+
+def keys(page: Any, *pressed: str) -> None:
+    """Press keys, one after the other."""
+    for key in pressed:
+        page.keyboard.press(key)
 
 
 def saved(page: Any) -> None:

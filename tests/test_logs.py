@@ -130,11 +130,11 @@ def versions(client: TestClient, headers: dict[str, str]) -> None:
     for path in ("", "/shadow", f"/{PHONE}", f"/{TEXT}"):
         client.get(f"/v1/versions{path}", headers=headers)
     client.post(f"/v1/versions?why={TEXT}", content=TEXT.encode(), headers=headers)
-    for path in (f"/{PHONE}:promote", f"/{PHONE}:shadow", ":rollback"):
+    for path in (f"/{PHONE}/promote", f"/{PHONE}/shadow", ":rollback"):
         client.post(f"/v1/versions{path}", json=why, headers=headers)
-    client.post(f"/v1/versions/{PHONE}:canary", json={**why, "share": 0.1}, headers=headers)
+    client.post(f"/v1/versions/{PHONE}/canary", json={**why, "share": 0.1}, headers=headers)
     for path in ("shadow", "canary"):
-        client.delete(f"/v1/versions/{path}?why={TEXT}", headers=headers)
+        client.delete(f"/v1/versions:{path}?why={TEXT}", headers=headers)
 
 
 def test_no_route_and_no_error_lets_a_text_a_name_or_a_secret_into_the_log(

@@ -211,7 +211,7 @@ def test_a_name_that_is_taken_gets_a_number(tmp_path: Path) -> None:
 # -- the command -----------------------------------------------------------------------------------
 
 
-def invoke(*arguments: str | Path) -> Result:
+def invoke(*arguments: str | Path | int) -> Result:
     return CliRunner().invoke(app, ["new-categories", *map(str, arguments)], catch_exceptions=False)
 
 

@@ -77,11 +77,11 @@ WHO: dict[tuple[str, str], frozenset[str]] = {
     ("GET", "/v1/versions/shadow"): frozenset({"train", "operate"}),
     ("GET", "/v1/versions/{version}"): frozenset({"train", "operate"}),
     ("POST", "/v1/versions"): frozenset({"train"}),  # whoever makes models does not decide which one answers
-    ("POST", "/v1/versions/{version}:shadow"): frozenset({"train", "operate"}),
-    ("DELETE", "/v1/versions/shadow"): frozenset({"train", "operate"}),
-    ("POST", "/v1/versions/{version}:promote"): frozenset({"operate"}),
-    ("POST", "/v1/versions/{version}:canary"): frozenset({"operate"}),
-    ("DELETE", "/v1/versions/canary"): frozenset({"operate"}),
+    ("POST", "/v1/versions/{version}/shadow"): frozenset({"train", "operate"}),
+    ("DELETE", "/v1/versions:shadow"): frozenset({"train", "operate"}),
+    ("POST", "/v1/versions/{version}/promote"): frozenset({"operate"}),
+    ("POST", "/v1/versions/{version}/canary"): frozenset({"operate"}),
+    ("DELETE", "/v1/versions:canary"): frozenset({"operate"}),
     ("POST", "/v1/versions:rollback"): frozenset({"operate"}),
 }
 SENT: dict[tuple[str, str], dict[str, Any]] = {

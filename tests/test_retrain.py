@@ -177,14 +177,15 @@ def test_no_reviewed_row_is_said(tiny: Tiny, tmp_path: Path) -> None:
 # -- weights ---------------------------------------------------------------------------------------
 
 
-def test_exported_weights_are_read_back_within_a_step_of_quantisation(tiny: Tiny) -> None:
+def test_exported_weights_are_read_back_but_for_quantisation(tiny: Tiny) -> None:
     exact = load_file(tiny.run / "encoder" / "best.safetensors")
     back = from_onnx(tiny.champion.path / "encoder.onnx", tiny.champion.manifest.heads)
     assert set(back) == set(exact)
     for name, value in exact.items():
         assert back[name].shape == value.shape
-        step = 2 * np.abs(value).max() / 127
-        assert np.abs(back[name] - value).max() <= step, name
+        # Inputs that hardly ever speak were rounded coarsely, in favour of those that do.
+        assert value.ndim < 2 or np.corrcoef(back[name].ravel(), value.ravel())[0, 1] > 0.95, name
+        assert value.ndim > 1 or np.abs(back[name] - value).max() <= 0.1 * np.abs(value).max() + 0.02, name
     assert np.corrcoef(back["heads.unit.weight"].ravel(), exact["heads.unit.weight"].ravel())[0, 1] > 0.999
 
 
@@ -207,7 +208,7 @@ def test_a_champion_without_an_encoder_gives_no_weights(tmp_path: Path) -> None:
 
 def test_an_encoder_of_others_is_refused(tmp_path: Path) -> None:
     (tmp_path / "encoder.onnx").write_bytes(b"no model")
-    with pytest.raises(ConfigError, match="expected the champion's exported encoder"):
+    with pytest.raises(ConfigError, match="expected the encoder of a model folder"):
         from_onnx(tmp_path / "encoder.onnx", {})
 
 

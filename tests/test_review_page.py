@@ -1,19 +1,18 @@
-"""The review page by keyboard: accept, change, pick, skip, undo, flag, label many; and the store says the same."""
+"""The review page by keyboard: accept, change, pick, skip, undo, flag, cover; the store agrees."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.browsing import NEEDS_BROWSER, OpenPage
-from tests.review_page import Room, at_hand, enter, following, open_room, saved
+from tests.review_page import Room, at_hand, enter, fetched_ahead, following, keys, open_room, saved, shown
 
 pytestmark = NEEDS_BROWSER
 
-OpenReview = Callable[..., Any]
 HEADS = 6
 
 
@@ -26,11 +25,6 @@ def room(tmp_path: Path) -> Iterator[Room]:
 @pytest.fixture
 def page(room: Room, open_page: OpenPage) -> Any:
     return enter(open_page(f"{room.address}login"), room)
-
-
-def keys(page: Any, *pressed: str) -> None:
-    for key in pressed:
-        page.keyboard.press(key)
 
 
 def now(page: Any, head: str) -> str:
@@ -69,9 +63,7 @@ def test_twenty_appeals_by_keyboard_alone(open_page: OpenPage, tmp_path: Path) -
             following(page, id)
             if what == "undone":
                 keys(page, "z")
-                page.wait_for_function(
-                    "id => document.getElementById('appeal-id').textContent === id", arg=id
-                )
+                shown(page, id)
                 keys(page, "u", "4", "Enter")
                 following(page, id)
             expected[id] = (what, changes)
@@ -102,7 +94,7 @@ def assert_stored(room: Room, expected: dict[str, tuple[str, dict[str, str]]]) -
 
 def test_the_next_appeal_waits_for_no_request(page: Any, room: Room) -> None:
     held: list[Any] = []
-    page.wait_for_function("() => performance.getEntriesByName(location.origin + '/v1/review/take').length >= 2")
+    fetched_ahead(page)
     page.route("**/v1/review/leases/*/labels", lambda route: held.append(route))
     page.route("**/v1/review/take", lambda route: held.append(route))
     first = at_hand(page)
@@ -197,8 +189,9 @@ def test_labels_are_found_by_characters_sound_initials_and_code(page: Any) -> No
     keys(page, "c", "c")
     page.wait_for_selector("#picker")
     wanted = {
-        "ljqy": "垃圾清运", "lajiqingyun": "垃圾清运", "laji": "垃圾清运", "ljqingy": "垃圾清运", "清运": "垃圾清运",
-        "市容 lj": "垃圾清运", "井盖": "井盖", "窨井": "井盖", "0203": "路灯", "ld": "路灯", "LUDENG": "路灯",
+        "ljqy": "垃圾清运", "lajiqingyun": "垃圾清运", "laji": "垃圾清运", "ljqingy": "垃圾清运",
+        "清运": "垃圾清运", "市容 lj": "垃圾清运",
+        "井盖": "井盖", "窨井": "井盖", "0203": "路灯", "ld": "路灯", "LUDENG": "路灯",
     }  # fmt: skip
     for typed, found in wanted.items():
         page.fill("#picker-input", typed)
@@ -277,7 +270,7 @@ def test_a_skip_can_be_undone(page: Any, room: Room) -> None:
     saved(page)
     assert room.happened(first)[-1] == "skipped"
     keys(page, "z")
-    page.wait_for_function("id => document.getElementById('appeal-id').textContent === id", arg=first)
+    shown(page, first)
     saved(page)
     keys(page, "Enter")
     following(page, first)
@@ -313,7 +306,8 @@ def test_what_the_mouse_selects_is_covered(page: Any, room: Room) -> None:
     page.evaluate(
         "() => { const words = document.getElementById('words'); const texts = [];"
         " const walk = document.createTreeWalker(words, NodeFilter.SHOW_TEXT);"
-        " while (walk.nextNode()) if (!walk.currentNode.parentElement.closest('.vh')) texts.push(walk.currentNode);"
+        " while (walk.nextNode()) if (!walk.currentNode.parentElement.closest('.vh'))"
+        " texts.push(walk.currentNode);"
         " const last = texts.at(-1); const range = document.createRange();"
         " range.setStart(last, last.length - 3); range.setEnd(last, last.length - 1);"
         " getSelection().removeAllRanges(); getSelection().addRange(range); }"
@@ -329,128 +323,3 @@ def test_letters_mean_nothing_while_words_are_chosen(page: Any, room: Room) -> N
     keys(page, "x", "a", "s", "u", "4", "Escape")
     assert at_hand(page) == first and page.locator("dialog, .was-changed, .picked").count() == 0
     assert room.said() == {}
-
-
-# --- look-alikes, history -------------------------------------------------------------------------
-
-
-def test_look_alikes_are_labelled_at_once_after_a_preview(page: Any, room: Room) -> None:
-    first = at_hand(page)
-    page.wait_for_selector("#aside .similar li")
-    keys(page, "u", "4", "b")
-    page.wait_for_selector(".bulk-list input")
-    assert page.inner_text("#bulk-code") == "特急"
-    chosen = page.eval_on_selector_all(".bulk-list input:checked", "nodes => nodes.map(n => n.value)")
-    keys(page, "ArrowDown", "Space")
-    after = page.eval_on_selector_all(".bulk-list input:checked", "nodes => nodes.map(n => n.value)")
-    assert len(set(after) ^ set(chosen)) == 1 and after
-    keys(page, "Enter")
-    page.wait_for_selector(".bulk-table tbody tr")
-    assert page.locator(".bulk-table tbody tr").count() == len(after)
-    assert room.said() == {}  # only seen so far
-    assert f"改变 {len(after)} 条" in page.inner_text(".bulk-sum").replace("确认模型建议 0 条，", "")
-    keys(page, "Enter")
-    page.wait_for_selector("#bulk-back")
-    said = room.said()
-    assert set(said) == set(after) and first not in said
-    assert {(row.kind, row.head, row.code) for rows in said.values() for row in rows} == {
-        ("bulk", "urgency", "特急")
-    }
-    page.click("#bulk-back")
-    page.wait_for_selector("text=已撤回")
-    assert room.said() == {}
-    keys(page, "Escape")
-    assert at_hand(page) == first and now(page, "urgency") == "特急"  # the appeal at hand is untouched
-
-
-def test_a_preview_that_is_out_of_date_is_made_anew(room: Room, open_page: OpenPage) -> None:
-    page = enter(open_page(f"{room.address}login", allow=("status of 409",)), room)
-    page.wait_for_selector("#aside .similar li")
-    keys(page, "u", "4", "b")
-    page.wait_for_selector(".bulk-list input")
-    page.click("text=全选")
-    page.click("text=预览变化")
-    page.wait_for_selector(".bulk-table tbody tr")
-    page.route("**/v1/review/bulk", lambda route: route.fulfill(
-        status=409, json={"error": {"code": "review_conflict", "message": "已有变化", "hint": ""}}
-    ), times=1)  # fmt: skip
-    allowed = page.locator("#bulk .problem")
-    keys(page, "Enter")
-    page.wait_for_selector("#bulk .problem:not([hidden])")
-    assert "请重新预览" in allowed.inner_text() and room.said() == {}
-    page.click("#bulk .problem button")
-    page.wait_for_function("() => document.activeElement.id === 'bulk-do'")
-    keys(page, "Enter")
-    page.wait_for_selector("#bulk-back")
-    assert len(room.said()) == 7
-
-
-def test_history_tells_who_did_what(page: Any, room: Room) -> None:
-    first = at_hand(page)
-    keys(page, "u", "1", "Enter")
-    following(page, first)
-    saved(page)
-    keys(page, "z")
-    page.wait_for_function("id => document.getElementById('appeal-id').textContent === id", arg=first)
-    saved(page)
-    keys(page, "h")
-    page.wait_for_selector(".history li")
-    told = page.inner_text(".history")
-    assert "撤回" in told and "修改 紧急程度：" in told and "→ 一般" in told and "developer" in told
-    keys(page, "h")
-    page.wait_for_selector(".similar li")
-
-
-# --- queues, filters ------------------------------------------------------------------------------
-
-
-def test_queues_are_switched_with_two_keys_and_give_back_what_was_held(page: Any, room: Room) -> None:
-    first = at_hand(page)
-    keys(page, "g")
-    assert page.evaluate("document.activeElement.dataset.queue") == "urgent"
-    keys(page, "2")
-    page.wait_for_selector(".queue[aria-current][data-queue=uncertain]")
-    page.wait_for_selector("#paper:not([hidden])")
-    assert "released" in room.happened(first)
-    page.reload()
-    page.wait_for_selector(".queue[aria-current][data-queue=uncertain]")
-
-
-def test_an_empty_queue_says_so_and_offers_others(page: Any) -> None:
-    keys(page, "g", "4")
-    page.wait_for_selector("#nothing:not([hidden]) .chip")
-    assert "这个队列没有等待的诉求" in page.inner_text("#nothing")
-    keys(page, "Enter", "u", "4", "s", "z", "x", "b")  # none of them has anything to act on
-    assert page.locator("dialog").count() == 0
-    page.click("#nothing .chip >> nth=0")
-    page.wait_for_selector("#paper:not([hidden])")
-
-
-def test_appeals_are_filtered_by_place_and_branch(page: Any, room: Room) -> None:
-    page.click(".filters summary")
-    page.fill("[name=district]", "西区")
-    page.click("#filter-category")
-    page.keyboard.insert_text("市政设施")
-    page.wait_for_selector("#picker-0")
-    keys(page, "Enter")
-    assert page.inner_text("#filter-category") == "市政设施"
-    with page.expect_request("**/v1/review/take") as taken:
-        page.click(".filters [type=submit]")
-    filters = taken.value.post_data_json["filters"]
-    assert filters["district"] == "西区" and set(filters["categories"]) >= {"0201", "0202", "0203"}
-    assert page.inner_text(".filters summary") == "筛选（2 项）"
-    page.wait_for_selector("#nothing:not([hidden]), #paper:not([hidden])")
-    page.click(".filters button >> text=清除")
-    page.wait_for_selector("#paper:not([hidden])")
-    page.fill("[name=since]", "2031-01-01")
-    page.click(".filters [type=submit]")
-    page.wait_for_selector("#nothing:not([hidden]) .hint")
-
-
-def test_an_appeal_can_be_asked_for_by_its_id(room: Room, open_page: OpenPage) -> None:
-    page = enter(open_page(f"{room.address}login"), room, where="#appeal=A-07")
-    assert at_hand(page) == "A-07"
-    keys(page, "Enter")
-    following(page, "A-07")
-    saved(page)
-    assert set(room.said()) == {"A-07"}

@@ -1,4 +1,4 @@
-"""The review page when things go wrong: no line, no session, no lease, two people, two tabs. Nothing is lost."""
+"""The review page when things go wrong: no line, no session, no lease, two people, two tabs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,19 @@ import pytest
 
 from tests.browsing import NEEDS_BROWSER, OpenPage
 from tests.guarded import PASSWORD
-from tests.review_page import Room, at_hand, closed_room, enter, following, open_room, saved
+from tests.review_page import (
+    Room,
+    at_hand,
+    closed_room,
+    enter,
+    fetched_ahead,
+    following,
+    keys,
+    open_room,
+    saved,
+    shown,
+)
+from tests.running import until
 
 pytestmark = NEEDS_BROWSER
 
@@ -32,11 +44,6 @@ def closed(tmp_path: Path) -> Iterator[Room]:
         yield found
 
 
-def keys(page: Any, *pressed: str) -> None:
-    for key in pressed:
-        page.keyboard.press(key)
-
-
 def banner(page: Any, text: str) -> None:
     page.locator("#banner", has_text=text).wait_for()
 
@@ -53,9 +60,7 @@ def once_each(room: Room, ids: set[str]) -> None:
 
 def test_work_goes_on_without_a_line_and_is_sent_when_it_is_back(room: Room, open_page: OpenPage) -> None:
     page = enter(open_page(f"{room.address}login", allow=OFFLINE), room)
-    page.wait_for_function(
-        "() => performance.getEntriesByName(location.origin + '/v1/review/take').length >= 2"
-    )
+    fetched_ahead(page)
     page.context.set_offline(True)
     first = at_hand(page)
     keys(page, "u", "1", "Enter")
@@ -118,7 +123,7 @@ def test_undo_takes_back_what_was_never_sent(room: Room, open_page: OpenPage) ->
     keys(page, "Enter")
     following(page, second)
     keys(page, "z")  # the second one waits behind the first
-    page.wait_for_function("id => document.getElementById('appeal-id').textContent === id", arg=second)
+    shown(page, second)
     assert page.inner_text("#saved") == "待提交 1 条"
     held[0].continue_()
     saved(page)
@@ -147,7 +152,7 @@ def test_what_the_service_refuses_is_told_and_shown_again(room: Room, open_page:
     following(page, first)
     banner(page, "1 条未能提交：标签体系已更新")
     page.click("text=重新打开这一条")
-    page.wait_for_function("id => document.getElementById('appeal-id').textContent === id", arg=first)
+    shown(page, first)
     assert page.inner_text("#head-urgency-now b") == "一般"  # as it was filled in
     page.wait_for_selector("#banner", state="hidden")
     keys(page, "Enter")
@@ -280,8 +285,7 @@ def test_a_second_opinion_is_asked_for_without_showing_the_first(tmp_path: Path,
         assert at_hand(second) == "A-01" and "请独立判断" in second.inner_text("#marks")
         assert "一般" not in second.inner_text("#head-urgency-now")
         keys(second, "h")
-        second.wait_for_selector("#aside .hint")
-        assert "不显示他人的标注" in second.inner_text("#aside")
+        second.locator("#aside", has_text="不显示他人的标注").wait_for()
         keys(second, "u", "2", "Enter")
         saved(second)
         lead = enter(open_page(f"{room.address}login"), room, "lan", "#queue=disputed")
@@ -315,14 +319,24 @@ def opened_with_clock(room: Room, open_page: OpenPage, name: str, *allow: str) -
 
 def test_leases_are_extended_while_somebody_works(closed: Room, open_page: OpenPage) -> None:
     page = opened_with_clock(closed, open_page, "ming")
-    with page.expect_response("**/extend") as answer:
-        page.clock.fast_forward("08:00")
-    assert answer.value.status == 200
-    asked: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
+    extended: list[int] = []
+    page.on("response", lambda one: extended.append(one.status) if one.url.endswith("/extend") else None)
+    until(lambda: taken(closed) == 2)  # the one at hand, and the one ahead
+    page.wait_for_timeout(500)
+    page.clock.fast_forward("08:00")
+    while len(extended) < 2:
+        page.wait_for_timeout(50)
+    assert extended == [200, 200]
     page.clock.fast_forward("30:00")  # nobody has touched a key
     page.clock.fast_forward("01:00")
-    assert not [url for url in asked if "extend" in url]
+    page.wait_for_timeout(500)
+    assert len(extended) == 2
+
+
+def taken(room: Room) -> int:
+    """How many appeals somebody has before them, or has had."""
+    numbers = range(1, 13)
+    return sum("taken" in room.happened(f"A-{number:02}") for number in numbers)
 
 
 def test_a_lease_that_ran_out_is_taken_again(closed: Room, open_page: OpenPage) -> None:
@@ -353,7 +367,9 @@ def test_what_is_said_after_a_lease_was_lost_is_kept_all_the_same(closed: Room, 
 def test_an_appeal_that_another_holds_can_be_read_only(closed: Room, open_page: OpenPage) -> None:
     ming = enter(open_page(f"{closed.address}login"), closed, "ming")
     first = at_hand(ming)
-    hua = enter(open_page(f"{closed.address}login", allow=("status of 409",)), closed, "hua", f"#appeal={first}")
+    hua = enter(
+        open_page(f"{closed.address}login", allow=("status of 409",)), closed, "hua", f"#appeal={first}"
+    )
     assert at_hand(hua) == first and "只读" in hua.inner_text("#marks")
     keys(hua, "Enter")
     assert at_hand(hua) == first and hua.inner_text("#said") == "这条只读，不能提交。"

@@ -160,7 +160,7 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Simulated]:
 def test_a_loop_spends_what_was_planned_and_scores_every_round(played: tuple[Path, Simulated]) -> None:
     _, made = played
     assert made.heads == ("unit",)
-    spent = {(one.strategy, one.seed): [] for one in made.rounds}
+    spent: dict[tuple[str, int], list[int]] = {(one.strategy, one.seed): [] for one in made.rounds}
     for one in made.rounds:
         spent[one.strategy, one.seed].append(one.labels)
         assert len(one.scored["unit"]) == len(made.timeline.test)
@@ -214,7 +214,7 @@ def test_what_cannot_be_played_is_said(tmp_path: Path) -> None:
         simulate(config, toml, tmp_path / "run", replace(plan, heads=("tier",)), print)
 
 
-def invoke(*arguments: str | Path) -> Result:
+def invoke(*arguments: str | Path | int) -> Result:
     return CliRunner().invoke(app, ["simulate", *map(str, arguments)], catch_exceptions=False)
 
 

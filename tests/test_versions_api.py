@@ -67,18 +67,18 @@ def refuse(registry: Registry, version: str) -> None:
 
 def test_shadow_canary_promote_and_back_are_done_told_and_noted(tmp_path: Path, registry: Registry) -> None:
     with served(tmp_path, registry, heal_seconds=3600) as client:  # it follows at once, or not at all
-        assert do(client, "/m2:shadow")["answers"] == {"champion": "m1", "shadow": "m2", "canary": ""}
-        assert do(client, "/m3:canary", share=0.1)["answers"]["canary"] == "m3"
-        told = do(client, "/m2:promote")
+        assert do(client, "/m2/shadow")["answers"] == {"champion": "m1", "shadow": "m2", "canary": ""}
+        assert do(client, "/m3/canary", share=0.1)["answers"]["canary"] == "m3"
+        told = do(client, "/m2/promote")
         assert told["answers"] == {"champion": "m2", "shadow": "", "canary": "m3"}
         places = {one["version"]: (one["places"], one["canary_share"]) for one in told["versions"]}
         assert places == {"m1": ([], 0.0), "m2": (["champion"], 0.0), "m3": (["canary"], 0.1)}
         answer = client.post("/v1/appeals", json=appeal("A-1", "快救命！孩子掉进河里了！"))
         assert answer.json()["model_version"] == "m2"
         assert do(client, ":rollback")["answers"]["champion"] == "m1"
-        assert client.delete("/v1/versions/canary", params={"why": WHY}).json()["answers"]["canary"] == ""
-        do(client, "/m3:shadow")
-        assert client.delete("/v1/versions/shadow", params={"why": WHY}).json()["answers"]["shadow"] == ""
+        assert client.delete("/v1/versions:canary", params={"why": WHY}).json()["answers"]["canary"] == ""
+        do(client, "/m3/shadow")
+        assert client.delete("/v1/versions:shadow", params={"why": WHY}).json()["answers"]["shadow"] == ""
         newest = client.get("/v1/versions").json()["history"][0]
         assert (newest["action"], newest["by"], newest["why"]) == ("shadow", "developer", WHY)
     assert audited(tmp_path) == [
@@ -107,27 +107,27 @@ def test_one_version_is_told_with_all_that_the_gate_found(tmp_path: Path, regist
 def test_the_gate_holds_and_force_needs_a_reason(tmp_path: Path, registry: Registry) -> None:
     refuse(registry, "m2")
     with served(tmp_path, registry) as client:
-        for path, more in (("/m2:promote", {}), ("/m2:canary", {"share": 0.1})):
+        for path, more in (("/m2/promote", {}), ("/m2/canary", {"share": 0.1})):
             refused = client.post(f"/v1/versions{path}", json={"why": WHY, **more})
             assert problem(refused, 409, "version_refused")["got"] == "recall of urgent fell"
         assert versions_of(client) == {"champion": "m1", "shadow": "", "canary": ""}
         for body in ({"force": True}, {"force": True, "why": "    "}):
-            problem(client.post("/v1/versions/m2:promote", json=body), 422, "invalid_input")
-        assert do(client, "/m2:promote", force=True)["answers"]["champion"] == "m2"
+            problem(client.post("/v1/versions/m2/promote", json=body), 422, "invalid_input")
+        assert do(client, "/m2/promote", force=True)["answers"]["champion"] == "m2"
 
 
 def test_what_cannot_be_done_is_told(tmp_path: Path, registry: Registry) -> None:
     with served(tmp_path, registry) as client:
-        problem(client.post("/v1/versions/m9:promote", json={"why": WHY}), 404, "version_not_found")
-        problem(client.post("/v1/versions/m9:shadow", json={"why": WHY}), 404, "version_not_found")
-        problem(client.post("/v1/versions/m1:shadow", json={"why": WHY}), 409, "version_refused")
+        problem(client.post("/v1/versions/m9/promote", json={"why": WHY}), 404, "version_not_found")
+        problem(client.post("/v1/versions/m9/shadow", json={"why": WHY}), 404, "version_not_found")
+        problem(client.post("/v1/versions/m1/shadow", json={"why": WHY}), 409, "version_refused")
         problem(client.post("/v1/versions:rollback", json={"why": WHY}), 409, "version_refused")
         problem(client.get("/v1/versions/shadow"), 409, "version_refused")
-        problem(client.post("/v1/versions/m2:canary", json={"why": WHY, "share": 0.6}), 422, "invalid_input")
-        problem(client.delete("/v1/versions/canary"), 422, "invalid_input")
+        problem(client.post("/v1/versions/m2/canary", json={"why": WHY, "share": 0.6}), 422, "invalid_input")
+        problem(client.delete("/v1/versions:canary"), 422, "invalid_input")
         damaged = registry.root / "m3" / "lexical.safetensors"
         damaged.write_bytes(damaged.read_bytes()[:-1])
-        told = problem(client.post("/v1/versions/m3:promote", json={"why": WHY}), 409, "version_refused")
+        told = problem(client.post("/v1/versions/m3/promote", json={"why": WHY}), 409, "version_refused")
         assert "sha256" in told["got"] and str(tmp_path) not in told["got"]
         (registry.root / "shadow.json").write_text("[]")
         told = problem(client.get("/v1/versions"), 409, "version_refused")
@@ -139,7 +139,7 @@ def test_without_a_registry_it_says_what_to_set(tmp_path: Path) -> None:
         for answer in (
             client.get("/v1/versions"),
             client.get("/v1/versions/m1"),
-            client.post("/v1/versions/m1:promote", json={"why": WHY}),
+            client.post("/v1/versions/m1/promote", json={"why": WHY}),
             client.post("/v1/versions:rollback", json={"why": WHY}),
             client.post("/v1/versions", params={"why": WHY}, content=b"", headers=TAR),
         ):
@@ -158,9 +158,9 @@ def test_a_database_that_is_away_does_not_stop_a_rollback(tmp_path: Path, regist
 def test_who_did_it_stands_in_history_and_audit_log(tmp_path: Path, registry: Registry) -> None:
     with closed(tmp_path, registry_dir=registry.root) as it:
         operator, trainer = it.signed_in("operator"), it.signed_in("trainer")
-        assert trainer.post("/v1/versions/m2:shadow", json={"why": WHY}).status_code == 200
-        problem(trainer.post("/v1/versions/m2:promote", json={"why": WHY}), 403, "not_allowed")
-        assert operator.post("/v1/versions/m2:promote", json={"why": WHY}).status_code == 200
+        assert trainer.post("/v1/versions/m2/shadow", json={"why": WHY}).status_code == 200
+        problem(trainer.post("/v1/versions/m2/promote", json={"why": WHY}), 403, "not_allowed")
+        assert operator.post("/v1/versions/m2/promote", json={"why": WHY}).status_code == 200
         by_key = it.client.post("/v1/versions:rollback", json={"why": WHY}, headers=it.key("operate"))
         assert by_key.status_code == 200
         key_id = it.keys["operate"].split("_")[1]
@@ -201,7 +201,7 @@ def test_a_version_is_added_over_the_network(tmp_path: Path, registry: Registry)
             assert (answer.json()["version"], answer.json()["places"]) == (version, [])
         again = upload(client, archive(tmp_path / "new-n1"))
         assert "already" in problem(again, 409, "version_refused")["got"]
-        assert do(client, "/n1:promote")["answers"]["champion"] == "n1"
+        assert do(client, "/n1/promote")["answers"]["champion"] == "n1"
     assert ("developer", "model.added", "n1") in audited(tmp_path)
     assert [path for path in registry.root.iterdir() if path.name.startswith(".incoming")] == []
 
@@ -325,8 +325,8 @@ def test_twenty_swaps_with_canary_and_shadow_on_and_no_error(tmp_path: Path, reg
         try:
             for n in range(SWAPS):
                 wanted, other = (("m2", "m1"), ("m1", "m2"))[n % 2]
-                assert do(client, f"/{wanted}:promote")["answers"]["champion"] == wanted
-                assert do(client, f"/{other}:shadow")["answers"]["shadow"] == other
+                assert do(client, f"/{wanted}/promote")["answers"]["champion"] == wanted
+                assert do(client, f"/{other}/shadow")["answers"]["shadow"] == other
                 before = len(seen)
                 until(lambda before=before: len(seen) > before + 4, 30)  # type: ignore[misc]
         finally:

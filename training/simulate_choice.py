@@ -139,7 +139,8 @@ def dense(waiting: Waiting) -> Floats:
     if not waiting.vectors.shape[1] or len(waiting) <= _NEIGHBOURS:
         return waiting.now
     similar = _similarities(waiting.vectors, waiting.vectors, _NEIGHBOURS + 1)[0][:, 1:]
-    return waiting.now * np.maximum(similar.mean(axis=1), 0.0)
+    result: Floats = waiting.now * np.maximum(similar.mean(axis=1), 0.0)
+    return result
 
 
 def agreed(waiting: Waiting) -> Floats:
@@ -152,7 +153,8 @@ def agreed(waiting: Waiting) -> Floats:
     places = _similarities(waiting.vectors, waiting.known, _NEIGHBOURS)[1]
     labels = waiting.said[places]
     share = [np.bincount(row).max() / len(row) for row in labels]
-    return waiting.now * np.array(share)
+    result: Floats = waiting.now * np.array(share)
+    return result
 
 
 def _entropy(matrix: F32) -> Floats:
@@ -161,7 +163,8 @@ def _entropy(matrix: F32) -> Floats:
 
 
 def _mean(parts: Sequence[npt.NDArray[np.floating]]) -> Floats:
-    return np.mean(np.stack(parts), axis=0, dtype=np.float64)
+    result: Floats = np.mean(np.stack(parts), axis=0, dtype=np.float64)
+    return result
 
 
 def _similarities(vectors: F32, among: F32, count: int) -> tuple[Floats, Ints]:
@@ -175,7 +178,8 @@ def _similarities(vectors: F32, among: F32, count: int) -> tuple[Floats, Ints]:
 
 def _once_a_group(order: Ints, taken: Ints, groups: Sequence[str]) -> Ints:
     seen = {groups[place] for place in taken.tolist()}
-    first, repeated = [], []
+    first: list[int] = []
+    repeated: list[int] = []
     for place in order.tolist():
         (repeated if groups[place] in seen else first).append(place)
         seen.add(groups[place])

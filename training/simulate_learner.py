@@ -15,9 +15,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
+from safetensors.numpy import load_file
 from scipy import sparse
 
 from classifier.calibration import HeadCalibration
+from classifier.folder import open_folder
 from classifier.ngrams import Occurrences
 from classifier.predictor import Predictor
 from data.appeals import Row
@@ -27,7 +29,7 @@ from training.config import Config, LexicalConfig
 from training.dataset import Dataset, Targets, build_dataset
 from training.lexical_stage import Vectoriser, find_ngrams, train_lexical
 from training.losses import HeadLoss, head_loss
-from training.weights import from_onnx
+from training.weights import champion_weights
 
 __all__ = ["Heads", "Learner", "Update"]
 
@@ -86,7 +88,7 @@ class Learner:
         pooled, own = None, None
         if predictor.encoder is not None:
             pooled = _embedded(predictor, dataset.texts, progress)
-            own = _heads(start / "encoder.onnx", predictor, heads)
+            own = _heads(start, heads)
         lexical = None if config.lexical_off else config.lexical
         found = find_ngrams(dataset.texts, lexical) if lexical else []
         return cls(rows, config, dataset, pooled, own, found, pull)
@@ -169,9 +171,12 @@ def _embedded(predictor: Predictor, texts: Sequence[str], progress: Progress | N
     return result
 
 
-def _heads(path: Path, predictor: Predictor, heads: Mapping[str, Sequence[str]]) -> Heads:
-    known = {head: list(codes.codes) for head, codes in predictor.heads.items()}
-    weights = from_onnx(path, known)
+def _heads(start: Path, heads: Mapping[str, Sequence[str]]) -> Heads:
+    """The encoder's own heads, in full precision where its run is still there."""
+    run = start.parent
+    target, _ = champion_weights(open_folder(start), run.parent, heads, run / "heads.safetensors")
+    assert target is not None  # asked of a model with an encoder only
+    weights = load_file(target)
     return Heads(
         {head: weights[f"heads.{head}.weight"] for head in heads},
         {head: weights[f"heads.{head}.bias"] for head in heads},

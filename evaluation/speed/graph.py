@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
+from google.protobuf.message import DecodeError
 from onnx import numpy_helper
 
 from evaluation.errors import WeightsDiffer
@@ -131,7 +132,7 @@ def read_graph(path: Path) -> EncoderGraph:
     """Read an encoder.onnx. Raises WeightsDiffer when it can't be read."""
     try:
         return EncoderGraph(onnx.load(str(path)))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, DecodeError) as error:
         raise WeightsDiffer(f"{path}: expected the encoder of a model folder: {error}") from error
 
 

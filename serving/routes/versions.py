@@ -98,7 +98,7 @@ async def add_version(why: Why, request: Request) -> Response:
 
 
 @router.post(
-    "/versions/{version}:promote",
+    "/versions/{version}/promote",
     response_model=VersionsOut,
     responses=problems(401, 403, 404, 409, 413, 415, 422, 429, 503),
     summary="Make a version the champion",
@@ -116,7 +116,7 @@ async def promote_version(version: Version, given: PromoteIn, request: Request) 
 
 
 @router.post(
-    "/versions/{version}:shadow",
+    "/versions/{version}/shadow",
     response_model=VersionsOut,
     responses=problems(401, 403, 404, 409, 413, 415, 422, 429, 503),
     summary="Let a version answer unseen",
@@ -128,7 +128,7 @@ async def shadow_version(version: Version, given: WhyIn, request: Request) -> Re
 
 
 @router.delete(
-    "/versions/shadow",
+    "/versions:shadow",
     response_model=VersionsOut,
     responses=problems(401, 403, 409, 422, 429, 503),
     summary="End the shadow",
@@ -140,7 +140,7 @@ async def end_shadow(why: Why, request: Request) -> Response:
 
 
 @router.post(
-    "/versions/{version}:canary",
+    "/versions/{version}/canary",
     response_model=VersionsOut,
     responses=problems(401, 403, 404, 409, 413, 415, 422, 429, 503),
     summary="Let a version answer a share of the appeals",
@@ -152,7 +152,7 @@ async def canary_version(version: Version, given: CanaryIn, request: Request) ->
 
 
 @router.delete(
-    "/versions/canary",
+    "/versions:canary",
     response_model=VersionsOut,
     responses=problems(401, 403, 409, 422, 429, 503),
     summary="End the canary",

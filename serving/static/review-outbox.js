@@ -30,6 +30,7 @@ export class Outbox {
   add(job) {
     this.jobs.push(job);
     this._keep();
+    this._tell(this.state);
     this.run();
   }
 
