@@ -20,7 +20,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from classifier.calibration import Calibration
 from classifier.errors import ModelError
@@ -44,12 +44,17 @@ MANIFEST = "manifest.json"
 
 @dataclass(frozen=True)
 class EncoderWindow:
-    """How a text enters the encoder: the prompt before it, and how many tokens of its start and end."""
+    """How a text enters the encoder, and how its vector leaves it.
+
+    The prompt before the text, how many tokens of its start and end, and whether the vector is the ``mean``
+    of its tokens' or that of the ``first``.
+    """
 
     prompt: str
     head_tokens: int
     tail_tokens: int
     pad_id: int
+    pooling: Literal["mean", "first"] = "mean"
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import socket
 import sys
 from datetime import datetime
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from serving.settings import Settings
 
 EXAMPLE = "梧桐里小区3号楼门口的污水井盖不见了，晚上没有路灯，今天已经有老人差点踩空，请尽快派人处理。"
+# Allocations between two searches for cyclic garbage, and how many of these go one generation deeper.
+# Answers leave no cycles behind, and with Python's own 700 a tenth of the processor's time went into looking.
+GARBAGE = (20_000, 50, 100)
 
 cli = typer.Typer(
     no_args_is_help=True,
@@ -173,6 +177,7 @@ def _serve(settings: Settings, listener: socket.socket) -> None:
     from serving.logs import set_up_logs
 
     set_up_logs(settings.log_level, settings.log_format)
+    gc.set_threshold(*GARBAGE)
     service_app = create_app(settings)
     host, port = listener.getsockname()[:2]
 

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from math import inf
 
+from classifier.encoder import LENGTH_STEP, padded_length
 from classifier.neighbours import Neighbour
 from classifier.predictor import Prediction, Tokens
 from serving.models import Model
@@ -23,8 +24,8 @@ from serving.models import Model
 __all__ = ["Classified", "Lane", "Request", "Waiting"]
 
 LONGEST = 1024  # a text's size where it was not tokenised: its characters, as far as a window may reach
-# Tokens of each row's longest text; longer ones share one more row.
-ROWS = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768)
+# Tokens of each row's longest text, in the encoder's steps; longer ones share one more row.
+ROWS: tuple[int, ...] = (*range(LENGTH_STEP, 192 + 1, LENGTH_STEP), 256, 384, 512, 768)
 HEAD_START = 0.002  # seconds per token: a text of 160 tokens may be passed for a third of a second
 
 
@@ -38,11 +39,12 @@ class Request:
 
     @property
     def size(self) -> int:
-        """Its length for the model, in tokens; where it was not tokenised, in characters.
+        """Its padded length for the model, in tokens; where it was not tokenised, in characters.
 
         Chinese has hardly more tokens than characters, so these are an estimate from above.
         """
-        return max(1, len(self.tokens) if self.tokens is not None else min(len(self.text), LONGEST))
+        length = len(self.tokens) if self.tokens is not None else min(len(self.text), LONGEST)
+        return padded_length(max(1, length))
 
 
 @dataclass(frozen=True)

@@ -78,7 +78,7 @@ def test_the_urgent_lane_goes_first() -> None:
 
     async def both(batcher: Batcher) -> None:
         first = await held(batcher, model)
-        rest = asyncio.create_task(batcher.classify(requests("平常的第一件", "平常的第二件")))
+        rest = asyncio.create_task(batcher.classify(requests("平常的第一件" * 9, "平常的第二件" * 9)))
         await asyncio.sleep(0.01)
         urgent = asyncio.create_task(batcher.classify(requests("着火了", urgent=True)))
         await asyncio.sleep(0.01)
@@ -86,7 +86,7 @@ def test_the_urgent_lane_goes_first() -> None:
         await asyncio.gather(first, rest, urgent)
 
     run(both, model)
-    assert model.batches == [["占住"], ["着火了"], ["平常的第一件", "平常的第二件"]]
+    assert model.batches == [["占住"], ["着火了"], ["平常的第一件" * 9, "平常的第二件" * 9]]
 
 
 def test_the_rest_fills_up_an_urgent_batch_but_never_makes_it_longer() -> None:
@@ -94,7 +94,7 @@ def test_the_rest_fills_up_an_urgent_batch_but_never_makes_it_longer() -> None:
 
     async def both(batcher: Batcher) -> None:
         first = await held(batcher, model)
-        texts = ["比着火的那一件长", *["平常"] * 4, "字" * 200]
+        texts = ["比着火的长" * 4, *["平常的"] * 4, "字" * 200]  # tokens come in steps of 16
         rest = asyncio.create_task(batcher.classify(requests(*texts)))
         await asyncio.sleep(0.01)
         urgent = asyncio.create_task(batcher.classify(requests("着火了", urgent=True)))
@@ -104,8 +104,8 @@ def test_the_rest_fills_up_an_urgent_batch_but_never_makes_it_longer() -> None:
 
     run(both, model, batch_texts=4)
     urgent, *others = model.batches[1:]
-    assert urgent == ["着火了"]  # the one that is due first is longer: none passes it
-    assert sorted(len(text) for batch in others for text in batch) == [2] * 4 + [8, 200]
+    assert urgent == ["着火了", "平常的", "平常的", "平常的"]
+    assert sorted(len(text) for batch in others for text in batch) == [3, 20, 200]
 
 
 def test_an_urgent_batch_is_filled_up_to_its_budget() -> None:
@@ -224,7 +224,8 @@ def test_tokens_are_handed_to_the_model_with_their_texts() -> None:
 
     run(ask, model)
     assert model.given == [[tokens]]
-    assert (Request("一", tokens=tokens).size, Request("一二").size, Request("").size) == (3, 2, 1)
+    assert [Request("字" * size).size for size in (0, 1, 16, 17, 10_000)] == [16, 16, 16, 32, 1024]
+    assert Request("字" * 17, tokens=tokens).size == 16  # as long as its tokens, where these are known
 
 
 def waiting(text: str, since: float = 0.0) -> Waiting:
@@ -237,7 +238,7 @@ def waiting(text: str, since: float = 0.0) -> Waiting:
 
 def test_short_texts_pass_long_ones_but_not_for_ever() -> None:
     lane, long = Lane(), waiting("长" * 160, since=0.0)
-    patience = HEAD_START * (192 - 16)  # the rows of both
+    patience = HEAD_START * (160 - 16)  # the rows of both
     lane.add(long)
     for late in (patience / 2, patience * 0.99, patience * 1.01):
         lane.add(waiting("短", since=late))

@@ -61,6 +61,9 @@ class EncoderConfig(_Strict):
     ``layers`` keeps that run's first and last layer, and of those between every so many-th.
     ``teacher``: folder of an earlier run (same test folds) whose encoder's answers to the training texts,
     softened by ``temperature``, are learnt beside the labels, with ``teacher_share`` of the loss.
+    ``prompt`` is put before every text; none given: what the base encoder was pre-trained with.
+    ``pooling``: a text's vector is the ``mean`` of its tokens' or that of the ``first``; for the first alone
+    a BERT's last layer costs a sixth.
     ``serve_head_tokens`` and ``serve_tail_tokens`` are the window of the exported model; 0: as in training.
     """
 
@@ -71,6 +74,8 @@ class EncoderConfig(_Strict):
     temperature: float = Field(2.0, ge=1, le=10)
     vocabulary: Literal["chinese", "full"] = "chinese"
     layers: int = Field(6, ge=1, le=48)
+    prompt: str | None = None
+    pooling: Literal["mean", "first"] = "mean"
     head_tokens: int = Field(112, ge=8)
     tail_tokens: int = Field(48, ge=0)
     serve_head_tokens: int = Field(0, ge=0)

@@ -68,7 +68,7 @@ def train_encoder(
     torch.manual_seed(config.seed)
     base = load_base_encoder(settings.base, settings.layers, settings.vocabulary)
     sizes = {name: targets.mask.shape[1] for name, targets in train.targets.items()}
-    network = Network(base.model, base.hidden, sizes, settings.dropout)
+    network = Network(base.model, base.hidden, sizes, settings.dropout, settings.pooling)
     start = start_from or (Path(settings.start) / "encoder" / "best.safetensors" if settings.start else None)
     if start is not None:
         tell(f"encoder: goes on from {start}, {go_on_from(network, start)} heads with it")
@@ -77,7 +77,13 @@ def train_encoder(
     if device.type == "cpu":
         install(network, settings.dropout, np.random.Generator(np.random.SFC64(config.seed)))
     network.to(device)
-    window = EncoderWindow(base.prompt, settings.head_tokens, settings.tail_tokens, base.pad_id)
+    window = EncoderWindow(
+        base.prompt if settings.prompt is None else settings.prompt,
+        settings.head_tokens,
+        settings.tail_tokens,
+        base.pad_id,
+        settings.pooling,
+    )
     tell(
         f"encoder: {base.source}, {settings.layers} layers, {_millions(network)} M parameters, "
         f"{device}, {precision}"

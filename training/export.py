@@ -24,7 +24,7 @@ from torch import nn
 from classifier.calibration import Calibration
 from classifier.folder import EncoderWindow, Manifest, file_hashes, write_manifest
 from classifier.lexical import LexicalPart
-from classifier.network import Network, masked_mean
+from classifier.network import Network, pool
 from classifier.predictor import Predictor
 from data.cleaning import prepare
 from data.scheme import Scheme
@@ -51,7 +51,7 @@ class _Exported(nn.Module):
 
     def __init__(self, network: Network) -> None:
         super().__init__()
-        self.encoder = network.encoder
+        self.encoder, self.pooling = network.encoder, network.pooling
         heads = [head for head in network.heads.values() if isinstance(head, nn.Linear)]
         self.head = nn.Linear(heads[0].in_features, sum(h.out_features for h in heads))
         self.head.weight = nn.Parameter(torch.cat([h.weight for h in heads]))
@@ -59,7 +59,7 @@ class _Exported(nn.Module):
 
     def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         states = self.encoder(input_ids=ids, attention_mask=mask).last_hidden_state
-        pooled = masked_mean(states, mask)
+        pooled = pool(states, mask, self.pooling)
         return self.head(pooled), pooled
 
 

@@ -69,7 +69,7 @@ class Learner:
     pooled: F32 | None
     heads: Heads | None
     found: Sequence[Occurrences]
-    pull: float = 1e-4
+    pull: float = 1e-3
     losses: Mapping[str, HeadLoss] = field(default_factory=dict)
 
     @classmethod
@@ -80,7 +80,7 @@ class Learner:
         start: Path,
         heads: Mapping[str, Sequence[str]],
         progress: Progress | None = None,
-        pull: float = 1e-4,
+        pull: float = 1e-3,
     ) -> Learner:
         """Read the rows with the model folder of the start; ``heads`` are those that are simulated."""
         dataset = build_dataset(rows, heads)

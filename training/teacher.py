@@ -38,7 +38,7 @@ def taught_by(
         raise ConfigError(f"encoder.teacher: expected a model with an encoder in {run}, found none")
     base = load_base_encoder(settings.base, layers_in(load_file(file)), settings.vocabulary)
     sizes = {name: len(codes) for name, codes in manifest.heads.items()}
-    network = Network(base.model, base.hidden, sizes, 0.0)
+    network = Network(base.model, base.hidden, sizes, 0.0, manifest.window.pooling)
     go_on_from(network, file)
     ids = [window_ids(base.tokenizer, manifest.window, text) for text in texts]
     answers = encode_logits(network.to(device), Encoded(ids, base.pad_id), device, precision)

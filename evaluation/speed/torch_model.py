@@ -22,7 +22,7 @@ from transformers import (
 )
 from transformers.modeling_outputs import SequenceClassifierOutput
 
-from classifier.network import masked_mean
+from classifier.network import pool
 
 __all__ = ["BEST", "EncoderConfig", "EncoderForClassification", "Loaded"]
 
@@ -32,18 +32,20 @@ Label = dict[str, Any]  # {"label": "category:0101", "score": 3.2}, as transform
 
 
 class EncoderConfig(PretrainedConfig):  # type: ignore[no-untyped-call]
-    """A BertConfig as a dictionary, and the prompt put before every text."""
+    """A BertConfig as a dictionary, the prompt put before every text, and how its vector is made."""
 
     model_type = "jiesu_encoder"
 
-    def __init__(self, bert: dict[str, Any] | None = None, prompt: str = "", **rest: Any) -> None:
+    def __init__(
+        self, bert: dict[str, Any] | None = None, prompt: str = "", pooling: str = "mean", **rest: Any
+    ) -> None:
         self.bert = bert or {}
-        self.prompt = prompt
+        self.prompt, self.pooling = prompt, pooling
         super().__init__(**rest)
 
 
 class EncoderForClassification(PreTrainedModel):  # type: ignore[no-untyped-call]
-    """BERT without its pooler, masked mean, one linear layer."""
+    """BERT without its pooler, the mean of the tokens or the first, one linear layer."""
 
     config_class = EncoderConfig
 
@@ -58,7 +60,7 @@ class EncoderForClassification(PreTrainedModel):  # type: ignore[no-untyped-call
     ) -> SequenceClassifierOutput:
         """Logits [texts, outputs] for ids and mask [texts, tokens]."""
         states = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
-        return SequenceClassifierOutput(logits=self.head(masked_mean(states, attention_mask)))
+        return SequenceClassifierOutput(logits=self.head(pool(states, attention_mask, self.config.pooling)))
 
 
 class Loaded:

@@ -119,7 +119,7 @@ def _config(folder: ModelFolder, graph: EncoderGraph, heads: int) -> EncoderConf
     names = [f"{head}:{code}" for head, codes in folder.manifest.heads.items() for code in codes]
     labels = dict(enumerate(names))
     return EncoderConfig(
-        bert, window.prompt, id2label=labels, label2id={name: i for i, name in labels.items()}
+        bert, window.prompt, window.pooling, id2label=labels, label2id={name: i for i, name in labels.items()}
     )
 
 
