@@ -25,7 +25,10 @@ AT_ONCE = 500  # appeals
 
 @dataclass(frozen=True)
 class Said:
-    """One version's answer, its labels by head in today's codes; `timed`: milliseconds for a text."""
+    """One version's answer, its labels by head in today's codes; `timed`: milliseconds for a text.
+
+    Heads that the correction memory moved are left out: two models are compared, and it is neither's word.
+    """
 
     model_version: str
     action: str
@@ -107,9 +110,11 @@ def _pairs(connection: Connection, challenger: str, page: Sequence[Row[Any]]) ->
 
 
 def _said(row: Row[Any], reading: Reading) -> Said:
+    answer = read_answer(row.body)
     heads = {
         head: replace(one, code=read_as(reading, head, one.code, row.scheme_version))
-        for head, one in read_answer(row.body).heads.items()
+        for head, one in answer.heads.items()
+        if head not in answer.moved
     }
     return Said(row.model_version, row.action, row.urgency, heads, row.answered_at, _timed(row.body))
 

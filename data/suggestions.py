@@ -28,10 +28,14 @@ class Suggestion:
 
 @dataclass(frozen=True)
 class Suggested:
-    """One answer's labels by head; `at_once`: a person must look now, whatever the decision."""
+    """One answer's labels by head; `at_once`: a person must look now, whatever the decision.
+
+    `moved` are heads that corrected look-alikes moved: their labels are not the model's own.
+    """
 
     heads: Mapping[str, Suggestion]
     at_once: bool = False
+    moved: frozenset[str] = frozenset()
 
     @property
     def uncertainty(self) -> float:
@@ -56,7 +60,9 @@ def read_answer(body: str) -> Suggested:
     heads = {name: _head(name, value) for name, value in told.items() if isinstance(value, dict)}
     decision = _dict(answer.get("decision"))
     return Suggested(
-        {name: head for name, head in heads.items() if head is not None}, decision.get("at_once") is True
+        {name: head for name, head in heads.items() if head is not None},
+        decision.get("at_once") is True,
+        frozenset(_dict(answer.get("without_memory"))),
     )
 
 

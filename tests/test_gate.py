@@ -204,6 +204,33 @@ def test_a_class_may_lose_what_chance_may_lose() -> None:
     assert gate(OneLess("new")).passed
 
 
+@pytest.mark.parametrize(("lost", "passes"), [(3, True), (4, False)])
+def test_a_class_the_champion_hardly_knew_may_lose_that_little(lost: int, passes: bool) -> None:
+    unit = [row for row in ROWS if row.labels["unit"] == {SMALL}]
+    known = {row.id for row in unit[:lost]}
+
+    class Knows(Drawn):
+        """Right on those rows of the small class alone; as ``new`` on none of it."""
+
+        def _answer(
+            self, text: str, head: Head, part: str, skill: float
+        ) -> np.ndarray[Any, np.dtype[np.float32]]:
+            shares = super()._answer(text, head, part, skill)
+            if head.name != "unit":
+                return shares
+            small, other = place("unit", SMALL), place("unit", UNITS[0])
+            number = re.search(r"第(\d+)号", text)
+            own = number is not None and f"r{number[1]}" in {row.id for row in unit}
+            right = self.version == "old" and number is not None and f"r{number[1]}" in known
+            if own:
+                shares = np.full_like(shares, 0.01)
+                shares[small if right else other] = 1 - 0.01 * (len(shares) - 1)
+            return shares
+
+    judgement = meet(Knows("old"), Knows("new"), (FROZEN,), Limits(), costs=priced(COSTS))
+    assert ("classes" not in refused_by(judgement)) is passes
+
+
 def test_a_miscalibrated_one_is_refused_for_that() -> None:
     judgement = gate(Drawn("boaster", lambda head, truth, best, sure: (best, 0.9999)))
     assert refused_by(judgement) == {"calibration"}
@@ -266,6 +293,30 @@ def test_few_reviewed_rows_need_not_prove_but_may_refute() -> None:
 
     assert "overall" in refused_by(gate(Drawn("new", a_little), sets=(noisy,)))
     assert "overall" not in refused_by(gate(Drawn("new", a_little), sets=(few,)))
+
+
+def test_what_is_shown_to_be_better_elsewhere_need_not_shut_out_a_small_loss() -> None:
+    few, many = TestSet("frozen test", tuple(ROWS[:300])), TestSet("newest reviewed rows", tuple(ROWS[300:]))
+    first = {row.text for row in few.rows}
+
+    def a_little(head: str, truth: str, best: int, sure: float) -> tuple[int, float]:
+        return ((best + 1) % 4 if sure < 0.801 else best), sure
+
+    def mends(head: str, truth: str, best: int, sure: float) -> tuple[int, float]:
+        return (place(head, truth) if sure < 0.84 and head == "unit" else best), sure
+
+    class Both(Drawn):
+        def _answer(
+            self, text: str, head: Head, part: str, skill: float
+        ) -> np.ndarray[Any, np.dtype[np.float32]]:
+            self._change = a_little if text in first else mends
+            return super()._answer(text, head, part, skill)
+
+    alone = gate(Both("new"), sets=(few,))
+    assert refused_by(alone) == {"overall"} and "not shown to be no worse" in alone.reasons[0]
+    assert gate(Both("new"), sets=(few, many)).passed
+    spoilt = replace(many, name="frozen test")
+    assert "overall" in refused_by(gate(Drawn("new", a_little), sets=(few, spoilt)))
 
 
 def test_rows_without_urgent_ones_are_said_not_to_tell() -> None:

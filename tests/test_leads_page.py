@@ -243,6 +243,14 @@ def test_reviewers_do_not_get_in(open_page: OpenPage, room: Room) -> None:
     )
     assert signed.status == 201
     assert page.goto(f"{room.address}leads").status == 403
+    page.wait_for_selector("#who:not([hidden])")
+    assert page.inner_text("h1") == "无权查看此页" and "ming" in page.inner_text("#who")
+    assert page.request.get(f"{room.address}v1/review/figures").status == 403
+    page.click("text=去复核")
+    page.wait_for_url("**/review")
+    page.goto(f"{room.address}leads")
+    page.click("#leave")
+    page.wait_for_url("**/login")
 
 
 # --- for everybody --------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
+from sqlalchemy import select, update
 from typer.testing import CliRunner
 
 from classifier.registry import Registry
@@ -17,6 +19,7 @@ from data.database import Database
 from data.paired_answers import Pair, Said, pairs
 from data.proportions import mcnemar, paired_difference, wilson
 from data.reviews import ReviewStore
+from data.store_tables import answers
 from data.suggestions import Suggestion
 from serving.__main__ import cli
 from serving.batcher import Request as Queued
@@ -286,6 +289,29 @@ def test_pages_of_pairs_hold_every_pair_once(tmp_path: Path, registry: Registry)
             limited = shadow_report(database, "m2", now, limit=3)
             assert (limited.appeals, limited.complete) == (3, False)
             assert shadow_report(database, "m2", now - timedelta(days=30)).appeals == 0
+
+
+def test_what_the_memory_moved_is_not_compared(tmp_path: Path, registry: Registry) -> None:
+    with served(tmp_path, registry) as client:
+        stands(client, "shadow", "m2")
+        post(client, "S-1")
+        until(lambda: outcome(client, "answered") == 1, 20)
+    with opened(tmp_path) as database:
+        now = datetime.now(UTC) + timedelta(minutes=1)
+        [before] = pairs(database, "m2", now - timedelta(days=1), now, 10)
+        _moved_by_memory(database, "m1", "category")
+        [after] = pairs(database, "m2", now - timedelta(days=1), now, 10)
+    assert "category" in before.told.heads
+    assert after.told.heads.keys() == before.told.heads.keys() - {"category"}
+    assert after.challenger.heads.keys() == before.challenger.heads.keys()
+
+
+def _moved_by_memory(database: Database, version: str, head: str) -> None:
+    with database.begin() as connection:
+        of_version = answers.c.model_version == version
+        body = json.loads(connection.execute(select(answers.c.body).where(of_version)).scalar_one())
+        body["without_memory"] = {head: {"code": "x", "name": "x", "path": ["x"], "probability": 0.5}}
+        connection.execute(update(answers).where(of_version).values(body=json.dumps(body)))
 
 
 # --- figures ------------------------------------------------------------------------------------

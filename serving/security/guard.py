@@ -10,15 +10,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from fastapi import Request
 from fastapi.routing import APIRoute
-from starlette.responses import RedirectResponse
+from starlette.responses import FileResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from serving.errors import NotSignedIn, ServingError, UnknownPath, problem_response
+from serving.errors import NotAllowed, NotSignedIn, ServingError, UnknownPath, problem_response, status_of
 from serving.security.gate import Gate
 from serving.security.limits import over_limit
 from serving.security.roles import ANONYMOUS, Caller, Needs, current_caller
@@ -28,6 +29,7 @@ from serving.security.throttling import client_network
 __all__ = ["LOGIN_PAGE", "Declared", "Guard", "declared_routes"]
 
 LOGIN_PAGE = "/login"
+NOT_ALLOWED = Path(__file__).parent.parent / "static" / "not-allowed.html"
 
 # Routes that FastAPI and Starlette make themselves and that can declare nothing.
 MADE_BY_OTHERS: Mapping[str, Needs] = {
@@ -109,7 +111,7 @@ class Guard:
                 await RedirectResponse(LOGIN_PAGE, 303)(scope, receive, send)
                 return
             self._gate.service.metrics.refused(error.code, _label(declared.needs if declared else None))
-            await problem_response(error)(scope, receive, send)
+            await _refusal(error, declared)(scope, receive, send)
             return
         scope.setdefault("state", {})["caller"] = caller
         if declared is not None:
@@ -161,6 +163,13 @@ class Guard:
         if needs is None or not needs.spares_urgent:
             raise error
         over_limit.set(error)
+
+
+def _refusal(error: ServingError, declared: Declared | None) -> Response:
+    """In JSON for programs; a page for people who may not see a page."""
+    if isinstance(error, NotAllowed) and declared and declared.needs and declared.needs.page:
+        return FileResponse(NOT_ALLOWED, status_of(error), headers={"Cache-Control": "no-store"})
+    return problem_response(error)
 
 
 def _label(needs: Needs | None) -> str:
