@@ -9,9 +9,9 @@ import httpx
 import pytest
 
 from tests.browsing import CONTRAST, NEEDS_BROWSER, OpenPage, serving
+from tests.remembering import QUICK, UNSURE, classify, correct, take_up
 from tests.reviewers import Alike
 from tests.running import settings, until
-from tests.test_memory_serving import QUICK, UNSURE, classify, correct, take_up
 
 pytestmark = NEEDS_BROWSER
 

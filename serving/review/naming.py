@@ -10,16 +10,10 @@ from data.in_force import Reading
 from data.reviews import Answered
 from data.scheme import Scheme
 from data.suggestions import Suggested, read_answer
+from serving.decision import HEAD_NAMES
 
-__all__ = ["HEAD_NAMES", "QUEUE_NAMES", "UNTELLABLE", "Names", "Shown", "shown_answer"]
+__all__ = ["QUEUE_NAMES", "UNTELLABLE", "Names", "Shown", "shown_answer"]
 
-HEAD_NAMES: Mapping[str, str] = {
-    "category": "事项分类",
-    "appeal_type": "诉求性质",
-    "urgency": "紧急程度",
-    "tier": "责任层级",
-    "unit": "承办单位",
-}
 QUEUE_NAMES: Mapping[str, str] = {
     "urgent": "紧急优先",
     "uncertain": "把握最小",
