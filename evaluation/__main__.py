@@ -161,6 +161,10 @@ def speed_command(
     accuracy: Annotated[
         bool, typer.Option("--accuracy/--no-accuracy", help="Compare accuracy with 32-bit floats.")
     ] = True,
+    teacher: Annotated[
+        Path | None,
+        typer.Option("--teacher", help="Model it was distilled from: the plain way is timed with it, too."),
+    ] = None,
     quick: Annotated[
         bool, typer.Option("--quick", help="One second a stage, one step: shows that all runs, not how fast.")
     ] = False,
@@ -180,7 +184,7 @@ def speed_command(
         from evaluation.speed import run, tables, texts, trial
 
         effort = trial.Effort(seconds, min(3.0, seconds), in_flight, bound / 1000, steps, arrivals)
-        plan = run.plan(run.commas(only), mix, effort, rounds, run.commas([rates]), quick)
+        plan = run.plan(run.commas(only), mix, effort, rounds, run.commas([rates]), quick, teacher)
         predictor = scoring.load_model(model)
         labelled = _rows(data or texts.SAMPLES, mapping, None, predictor, folds) if accuracy else None
         labelled = run.shortened(labelled) if labelled and quick else labelled

@@ -20,7 +20,7 @@ from classifier.predictor import Predictor
 from evaluation.__main__ import app
 from evaluation.errors import MissingExtra, ServerFailed, SpeedError
 from evaluation.speed import needs, run, tables
-from evaluation.speed.contenders import Layout, Place, chosen, contenders
+from evaluation.speed.contenders import Layout, Place, chosen, contenders, taught_by
 from evaluation.speed.generator import Load, Outcome, perform
 from evaluation.speed.processes import ended_in_order, free_port, run_module, started
 from evaluation.speed.trial import Effort
@@ -197,6 +197,15 @@ def test_every_request_is_one_line_and_no_two_appeals_share_an_id(tmp_path: Path
     appeals = chosen(["appeals"], contenders())[0]
     first, second = (json.loads(appeals.request(["路灯坏了"], number)) for number in ("1", "2"))
     assert first["id"] != second["id"]
+
+
+def test_the_teacher_is_the_plain_way_with_a_folder_of_its_own(tmp_path: Path) -> None:
+    place = Place(8123, tmp_path / "model", tmp_path / "torch", tmp_path, Layout(1, 2))
+    (plain,), taught = chosen(["plain"], contenders()), taught_by(tmp_path / "six", "teacher-1")
+    ours, theirs = plain.command(place)[0], taught.command(place)[0]
+    assert [one for one, other in zip(theirs, ours, strict=True) if one != other] == [str(tmp_path / "six")]
+    assert "teacher-1" in taught.meaning
+    assert taught.best is None  # other weights may give other labels
 
 
 def test_the_service_is_started_with_its_defaults_and_a_database_of_its_own(

@@ -17,7 +17,7 @@ from evaluation.errors import WeightsDiffer
 from evaluation.speed import figures, limits
 from evaluation.speed.driving import Stage
 from evaluation.speed.generator import Outcome
-from evaluation.speed.graph import EncoderGraph
+from evaluation.speed.graph import EncoderGraph, Product
 from evaluation.speed.schedule import due_times, percentile
 from evaluation.speed.texts import MIXES, TextList
 from evaluation.speed.trial import sustained
@@ -105,6 +105,15 @@ def test_rows_hold_medians_and_ratios_name_the_best_rival() -> None:
     said = "\n".join(figures.verdicts(made))
     assert "10.0 × the plain way's throughput: meets the floor of 6 (the aim is 20)" in said
     assert "p99 20 ms at 50 texts/s, ahead of b's 400 ms" in said
+
+
+def test_the_plain_way_with_the_teachers_weights_is_a_ratio_of_its_own() -> None:
+    known = [tiny("ours-one", "ours"), tiny("simple", "plain"), tiny("teacher", "teacher")]
+    trials = [trial("ours-one", 600, 500), trial("simple", 60, 40), trial("teacher", 40, 30)]
+    made = figures.rows(known, trials)
+    assert figures.ratios(made[0], made).saturation_by_plain == 10  # the same weights
+    said = figures.verdicts(made)
+    assert "ours-one: 15.0 × the throughput of the plain way with the teacher's weights" in said
 
 
 def test_without_rivals_there_is_no_ratio() -> None:
@@ -224,6 +233,20 @@ def test_operations_of_a_text_are_counted() -> None:
     assert work.constant == pytest.approx((2 * 8 * 6 * 15 + 2 * 6 * 3) / 1e9)
     assert work.attention == 0  # no layer is named like one with attention
     assert not work.eight_bits
+
+
+def test_a_last_layer_for_the_first_token_multiplies_once_a_text() -> None:
+    graph = EncoderGraph(small_graph())
+    parts = ("attention.self.query", "attention.self.key", "attention.self.value", "output.dense")
+    names = [f"encoder.encoder.layer.{layer}.{part}.weight" for layer in (0, 1) for part in parts]
+    graph.__dict__["products"] = [Product(name, 4, 4, True) for name in (*names, "head.weight")]
+    graph.__dict__["state"] = {"head.weight": np.zeros((3, 4), np.float32)}
+    whole, spared = limits.work_of(graph, [10, 20]), limits.work_of(graph, [10, 20], "first")
+    one = 2 * 4 * 4
+    assert whole.constant == pytest.approx((8 * one * 15 + one) / 1e9)
+    assert spared.constant == pytest.approx(((4 + 2) * one * 15 + 2 * one + one) / 1e9)
+    assert whole.attention == pytest.approx(4 * 4 * 250 * 2 / 1e9)
+    assert spared.attention == pytest.approx(4 * 4 * (250 + 15) / 1e9)
 
 
 def test_a_product_has_a_rate() -> None:

@@ -16,9 +16,9 @@ from typing import Any
 
 from evaluation.errors import SpeedError
 
-__all__ = ["Contender", "Layout", "Place", "chosen", "contenders", "cores"]
+__all__ = ["Contender", "Layout", "Place", "chosen", "contenders", "cores", "taught_by"]
 
-OURS, PLAIN, BATCHING = "ours", "plain", "batching"
+OURS, PLAIN, BATCHING, TEACHER = "ours", "plain", "batching", "teacher"
 BULK = 32
 BATCH = 32
 WAIT_MS = 5  # how long a batch may wait to fill: more delays without gain, since the queue fills it
@@ -81,36 +81,20 @@ def cores() -> int:
 
 def contenders() -> list[Contender]:
     """All of them, in the order of the table."""
-    one, spread = Layout(1, 1), Layout(1, cores())
-    several = Layout(cores(), 1)
-    alone = tuple(dict.fromkeys((spread, one)))
-    batching = tuple(dict.fromkeys((several, spread)))
+    batching = tuple(dict.fromkeys((Layout(cores(), 1), Layout(1, cores()))))
     return [
         _ours("classify", "POST /v1/classify, one text a request", "/v1/classify", _texts, 1),
         _ours("appeals", "POST /v1/appeals, one appeal a request, stored", "/v1/appeals", _appeal, 1),
         _ours("bulk", f"POST /v1/classify, {BULK} texts a request", "/v1/classify", _texts, BULK),
-        Contender(
-            "plain",
-            PLAIN,
-            "FastAPI + transformers pipeline, fp32, one request at a time",
-            "/classify",
-            "/ready",
-            lambda place: (
-                [
-                    *_python("evaluation.speed.plain_server"),
-                    str(place.torch_folder),
-                    str(place.port),
-                    str(place.layout.threads),
-                ],
-                {},
-            ),
-            _text,
-            _first_label,
-            layouts=alone,
-        ),
+        _plain("plain", PLAIN, "FastAPI + transformers pipeline, fp32, one request at a time"),
         _batching("mosec", "Mosec", "MOSEC_PORT", "/inference", "/", batching),
         _batching("litserve", "LitServe", "SPEED_PORT", "/predict", "/health", batching),
     ]
+
+
+def taught_by(torch_folder: Path, version: str) -> Contender:
+    """The plain way with the weights of the model that ours was distilled from."""
+    return _plain("teacher", TEACHER, f"the plain way with the weights of {version}", torch_folder)
 
 
 def chosen(names: Sequence[str], known: Sequence[Contender]) -> list[Contender]:
@@ -126,6 +110,19 @@ def _ours(
     name: str, meaning: str, path: str, body: Callable[[Sequence[str], str], object], texts: int
 ) -> Contender:
     return Contender(name, OURS, meaning, path, "/readyz", _service, body, texts=texts, needs_torch=False)
+
+
+def _plain(name: str, kind: str, meaning: str, torch_folder: Path | None = None) -> Contender:
+    """With the model that all others run, or one of its own, which then gives other answers."""
+
+    def command(place: Place) -> tuple[list[str], dict[str, str]]:
+        folder = torch_folder or place.torch_folder
+        given = (str(folder), str(place.port), str(place.layout.threads))
+        return [*_python("evaluation.speed.plain_server"), *given], {}
+
+    layouts = tuple(dict.fromkeys((Layout(1, cores()), Layout(1, 1))))
+    best = None if torch_folder else _first_label
+    return Contender(name, kind, meaning, "/classify", "/ready", command, _text, best, layouts=layouts)
 
 
 def _service(place: Place) -> tuple[list[str], dict[str, str]]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from evaluation.errors import WeightsDiffer
-from evaluation.speed.contenders import BATCHING, OURS, PLAIN, Contender
+from evaluation.speed.contenders import BATCHING, OURS, PLAIN, TEACHER, Contender
 from evaluation.speed.driving import Stage
 from evaluation.speed.trial import Trial
 
@@ -110,12 +110,21 @@ def verdicts(every: Sequence[Row]) -> list[str]:
                 f"{row.name}: {by.saturation_by_plain:.1f} × the plain way's throughput: "
                 f"{met} the floor of {FLOOR:g}{aim}"
             )
+        said += _against_teacher(row, every)
         if by.saturation_by_batching is not None:
             said.append(
                 f"{row.name}: {by.saturation_by_batching:.1f} × the best batching server's throughput"
             )
         said += _tails(row, every)
     return said + _doubts(every)
+
+
+def _against_teacher(row: Row, every: Sequence[Row]) -> list[str]:
+    """What distillation brought on top: against the plain way with the weights that were learnt from."""
+    by = _ratio(row.saturation, [one.saturation for one in every if one.kind == TEACHER])
+    if by is None:
+        return []
+    return [f"{row.name}: {by:.1f} × the throughput of the plain way with the teacher's weights"]
 
 
 def _tails(row: Row, every: Sequence[Row]) -> list[str]:

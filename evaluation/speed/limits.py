@@ -1,13 +1,14 @@
 """What this machine can multiply, what one text needs, and so how many texts a second are possible at all.
 
-The rates are measured with the library that serves (ONNX Runtime), on as many threads as there are
-processors: 8-bit integers as MatMulInteger does them, and 32-bit floats; at the encoder's own shapes, and
-at one large shape that any cache-blocked kernel is good at. numpy's own product is measured as well, so
-that the 32-bit limit is not that of one library.
+The rates are measured with ONNX Runtime, whose kernels for a lone product were the fastest here, on as many
+threads as there are processors: 8-bit integers as MatMulInteger does them, and 32-bit floats; at the
+encoder's own shapes, and at one large shape that any cache-blocked kernel is good at. numpy's own product is
+measured as well, so that the 32-bit limit is not that of one library.
 """
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ from evaluation.speed.graph import EncoderGraph, Product, read_graph
 __all__ = ["Limits", "Rate", "Work", "measure_limits", "work_of"]
 
 LARGE = (2048, 2048, 2048)
+READ_OF_ALL = ("attention.self.key.weight", "attention.self.value.weight")
+_LAYER = re.compile(r"\.layer\.(\d+)\.")
 ROWS = 1024  # tokens of one batch: 32 texts of 32 tokens
 REPEATS = 5
 
@@ -85,9 +88,10 @@ class Limits:
 def measure_limits(model: Path, window: EncoderWindow, tokenizer: Any, texts: Sequence[str]) -> Limits:
     """Measure this machine, and reckon for texts like these."""
     graph = read_graph(model / "encoder.onnx")
-    shapes = sorted({(ROWS, product.inner, product.outer) for product in _per_token(graph)})
+    often = _per_token(graph, window.pooling)
+    shapes = sorted({(ROWS, product.inner, product.outer) for product in often})
     rates = tuple(_rate(*shape) for shape in (*shapes, LARGE))
-    work = work_of(graph, [len(window_ids(tokenizer, window, text)) for text in texts])
+    work = work_of(graph, [len(window_ids(tokenizer, window, text)) for text in texts], window.pooling)
     eight, floats = max(rate.eight_bit for rate in rates), max(rate.float32 for rate in rates)
     served = work.constant / (eight if work.eight_bits else floats) + work.attention / floats
     return Limits(
@@ -95,35 +99,43 @@ def measure_limits(model: Path, window: EncoderWindow, tokenizer: Any, texts: Se
         rates=rates,
         work=work,
         as_served=1 / served,
-        own_shapes=1 / (_own_seconds(graph, rates, work) + work.attention / floats),
+        own_shapes=1 / (_own_seconds(often, rates, work) + work.attention / floats),
         floats=floats / (work.constant + work.attention),
     )
 
 
-def work_of(graph: EncoderGraph, tokens: Sequence[int]) -> Work:
+def work_of(graph: EncoderGraph, tokens: Sequence[int], pooling: str = "mean") -> Work:
     """Operations of texts with so many tokens.
 
     Per token every product with a weight: 2 · inner · outer; per text the head, and in every layer
     queries × keys and scores × values: 2 · 2 · tokens² · hidden (each is a product of [tokens, size] by
-    [size, tokens] in every attention head; the sizes add up to hidden).
+    [size, tokens] in every attention head; the sizes add up to hidden). A last layer that works for the
+    first token alone multiplies once a text, but for its keys and values.
     """
-    token = sum(product.operations for product in _per_token(graph))
+    token = sum(product.operations for product in _per_token(graph, pooling))
     head = sum(product.operations for product in graph.products) - token
     hidden = len(graph.state["head.weight"][0])
     layers = sum(product.weight.endswith("attention.self.query.weight") for product in graph.products)
     mean, square = float(np.mean(tokens)), float(np.mean(np.square(tokens, dtype=np.float64)))
     eight_bits = all(product.eight_bits for product in graph.products)
-    return Work(mean, (token * mean + head) / 1e9, 4 * square * hidden * layers / 1e9, eight_bits)
+    whole = layers - 1 if pooling == "first" else layers
+    attention = 4 * hidden * (square * whole + mean * (layers - whole))
+    return Work(mean, (token * mean + head) / 1e9, attention / 1e9, eight_bits)
 
 
-def _per_token(graph: EncoderGraph) -> list[Product]:
-    return [product for product in graph.products if not product.weight.startswith("head.")]
+def _per_token(graph: EncoderGraph, pooling: str) -> list[Product]:
+    kept = [product for product in graph.products if not product.weight.startswith("head.")]
+    numbers = [int(found[1]) for one in kept if (found := _LAYER.search(one.weight))]
+    if pooling != "first" or not numbers:
+        return kept
+    last = f".layer.{max(numbers)}."
+    return [one for one in kept if last not in one.weight or one.weight.endswith(READ_OF_ALL)]
 
 
-def _own_seconds(graph: EncoderGraph, rates: Sequence[Rate], work: Work) -> float:
+def _own_seconds(products: Sequence[Product], rates: Sequence[Rate], work: Work) -> float:
     by_shape = {(rate.inner, rate.outer): rate for rate in rates}
     seconds = 0.0
-    for product in _per_token(graph):
+    for product in products:
         rate = by_shape[product.inner, product.outer]
         speed = rate.eight_bit if product.eight_bits else rate.float32
         seconds += work.tokens * product.operations / 1e9 / speed

@@ -12,12 +12,23 @@ from pathlib import Path
 
 import psutil
 
+from classifier.folder import open_folder
 from classifier.predictor import Predictor
 from evaluation.errors import SpeedError
 from evaluation.rows import LabelledRows
 from evaluation.scoring import Progress, Stage, silent
 from evaluation.speed.accuracy import Cost, accuracy_costs
-from evaluation.speed.contenders import BATCHING, OURS, PLAIN, Contender, Layout, chosen, contenders, cores
+from evaluation.speed.contenders import (
+    BATCHING,
+    OURS,
+    PLAIN,
+    Contender,
+    Layout,
+    chosen,
+    contenders,
+    cores,
+    taught_by,
+)
 from evaluation.speed.figures import Row, check_probes, rows
 from evaluation.speed.limits import Limits, measure_limits
 from evaluation.speed.needs import require_others
@@ -34,7 +45,10 @@ WORK_TEXTS = 400  # texts of the mix that the mean number of tokens is taken ove
 
 @dataclass(frozen=True)
 class Plan:
-    """What to measure. ``rates``: texts a second at which all are timed; empty: chosen by a short trial."""
+    """What to measure. ``rates``: texts a second at which all are timed; empty: chosen by a short trial.
+
+    ``teacher``: a model folder whose weights the plain way is measured with as well.
+    """
 
     contenders: tuple[Contender, ...] = field(default_factory=lambda: tuple(contenders()))
     mix: str = "hotline"
@@ -42,6 +56,7 @@ class Plan:
     rounds: int = 1
     rates: tuple[float, ...] = ()
     limits: bool = True
+    teacher: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -60,7 +75,13 @@ class Result:
 
 
 def plan(
-    only: Sequence[str], mix: str, effort: Effort, rounds: int, rates: Sequence[str], quick: bool
+    only: Sequence[str],
+    mix: str,
+    effort: Effort,
+    rounds: int,
+    rates: Sequence[str],
+    quick: bool,
+    teacher: Path | None = None,
 ) -> Plan:
     """The plan that a caller's words mean. ``quick`` shortens every stage to show that all runs.
 
@@ -76,7 +97,7 @@ def plan(
         raise SpeedError(f"--rates: expected numbers above 0, got {', '.join(rates)}")
     if quick:
         effort = replace(effort, seconds=1.0, warm=0.5, steps=1)
-    return Plan(tuple(chosen(only, contenders())), mix, effort, rounds, numbers)
+    return Plan(tuple(chosen(only, contenders())), mix, effort, rounds, numbers, teacher=teacher)
 
 
 def shortened(labelled: LabelledRows) -> LabelledRows:
@@ -94,11 +115,15 @@ def measure(predictor: Predictor, plan: Plan, labelled: LabelledRows | None, sta
 
     Raises SpeedError when a package is missing, a server fails or the weights differ.
     """
-    compares = labelled is not None or any(one.needs_torch for one in plan.contenders)
+    compares = labelled is not None or plan.teacher or any(one.needs_torch for one in plan.contenders)
     if compares:
         require_others()
     model = predictor.folder.path.resolve()
-    with ended_in_order(), _torch_folder(model, compares, stage) as torch_folder:
+    with (
+        ended_in_order(),
+        _torch_folder(model, bool(compares), stage) as torch_folder,
+        _with_teacher(plan, stage) as plan,
+    ):
         costs = accuracy_costs(predictor, labelled, torch_folder, stage) if labelled else []
         limits = _limits(predictor, plan, stage)
         shared = TextList(MIXES[plan.mix], SEED)  # drawn once, read from its start by every server
@@ -113,6 +138,17 @@ def measure(predictor: Predictor, plan: Plan, labelled: LabelledRows | None, sta
     return Result(
         predictor.version, told, plan.effort, rates, made, limits, tuple(costs), data, tuple(trials)
     )
+
+
+@contextmanager
+def _with_teacher(plan: Plan, stage: Stage) -> Iterator[Plan]:
+    """The plan with the plain way of the teacher's weights at its end, where there is a teacher."""
+    if plan.teacher is None:
+        yield plan
+        return
+    version = open_folder(plan.teacher).manifest.version
+    with _torch_folder(plan.teacher.resolve(), True, stage) as torch_folder:
+        yield replace(plan, contenders=(*plan.contenders, taught_by(torch_folder, version)))
 
 
 @contextmanager
