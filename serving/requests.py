@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from typing import Any
+from inspect import iscoroutinefunction
+from typing import Any, get_type_hints
 
 import orjson
 from fastapi import Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 
 from serving.errors import BodyTooLarge, Fault, InvalidInput, TooSlow, WrongMediaType
+from serving.security.roles import Needs
 
 __all__ = ["JsonRoute"]
 
@@ -26,10 +29,10 @@ class JsonRoute(APIRoute):
     """A route whose body is bounded JSON, with a deadline, and whose work ends when the caller leaves."""
 
     def get_route_handler(self) -> Handler:
-        """FastAPI's handler, wrapped."""
-        handle = super().get_route_handler()
+        """FastAPI's handler, wrapped; for a route that asks for its body alone, a direct one."""
         if self.body_field is None:
-            return handle
+            return super().get_route_handler()
+        handle = _direct(self) or super().get_route_handler()
 
         async def bounded(request: Request) -> Response:
             settings = request.app.state.service.settings
@@ -38,6 +41,33 @@ class JsonRoute(APIRoute):
             return await _in_time(handle(read), read, settings.answer_seconds)
 
         return bounded
+
+
+def _direct(route: APIRoute) -> Handler | None:
+    """A handler that validates the body and calls the route's function, and nothing else.
+
+    FastAPI's own looks anew at each request for parameters, forms, streams and response models that a route
+    may have: a tenth of the event loop's time under load. None for a route that has any of them.
+    """
+    wants, returns = route.dependant, get_type_hints(route.endpoint).get("return")
+    others = wants.path_params + wants.query_params + wants.header_params + wants.cookie_params
+    needs = [one.call for one in wants.dependencies if isinstance(one.call, Needs)]
+    if others or len(wants.body_params) != 1 or not wants.request_param_name or returns is not Response:
+        return None
+    if len(needs) < len(wants.dependencies) or not iscoroutinefunction(route.endpoint):
+        return None
+    field, named, call = wants.body_params[0], wants.request_param_name, route.endpoint
+
+    async def handle(request: Request) -> Response:
+        for need in needs:
+            await need(request)
+        value, errors = field.validate(await request.json(), {}, loc=("body",))
+        if errors:
+            raise RequestValidationError(errors)
+        answer: Response = await call(**{field.name: value, named: request})
+        return answer
+
+    return handle
 
 
 class _ReadRequest(Request):

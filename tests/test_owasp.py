@@ -117,6 +117,9 @@ def let_in(client: TestClient, method: str, path: str, headers: dict[str, str]) 
     if answer.status_code == 303:
         assert answer.headers["Location"] == "/login"
         return False
+    if answer.status_code == 403 and answer.headers["Content-Type"].startswith("text/html"):
+        assert "无权查看此页" in answer.text
+        return False
     if answer.status_code in (401, 403):
         return Problem.model_validate(answer.json()).error.code not in SHUT_OUT
     assert answer.status_code < 500, answer.text

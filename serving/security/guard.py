@@ -83,6 +83,9 @@ class Guard:
     def __init__(self, app: ASGIApp, gate: Gate, routes: list[BaseRoute]) -> None:
         self._app, self._gate = app, gate
         self._declared = list(declared_routes(routes))
+        # Most paths are written out: looking one up costs less than matching it against every template.
+        written_out = {one.path for one in self._declared if "{" not in one.path}
+        self._by_path = {path: self._matching(path) for path in written_out}
         silent = [one.path for one in self._declared if one.needs is None]
         if silent:  # a bug of ours, found by the first start and by the tests
             raise RuntimeError(f"expected every route to declare needs(…) or public(), got none: {silent}")
@@ -111,7 +114,7 @@ class Guard:
                 await RedirectResponse(LOGIN_PAGE, 303)(scope, receive, send)
                 return
             self._gate.service.metrics.refused(error.code, _label(declared.needs if declared else None))
-            await _refusal(error, declared)(scope, receive, send)
+            await _refusal(request, error, declared)(scope, receive, send)
             return
         scope.setdefault("state", {})["caller"] = caller
         if declared is not None:
@@ -122,8 +125,13 @@ class Guard:
     def _find(self, scope: Scope) -> Declared | None:
         """The route the router will take, or one for another method, which the router answers with 405."""
         path, method = scope["path"], scope["method"]
-        matching = [one for one in self._declared if one.matches(path)]
+        matching = self._by_path.get(path)
+        if matching is None:
+            matching = self._matching(path)
         return next((one for one in matching if one.takes(method)), matching[0] if matching else None)
+
+    def _matching(self, path: str) -> list[Declared]:
+        return [one for one in self._declared if one.matches(path)]
 
     async def _admit(self, request: Request, needs: Needs | None) -> Caller:
         """Who calls, if they may. Raises what the caller is told instead of an answer."""
@@ -165,9 +173,10 @@ class Guard:
         over_limit.set(error)
 
 
-def _refusal(error: ServingError, declared: Declared | None) -> Response:
+def _refusal(request: Request, error: ServingError, declared: Declared | None) -> Response:
     """In JSON for programs; a page for people who may not see a page."""
-    if isinstance(error, NotAllowed) and declared and declared.needs and declared.needs.page:
+    page = declared is not None and declared.needs is not None and declared.needs.page
+    if page and isinstance(error, NotAllowed) and request.state.caller.kind == "user":
         return FileResponse(NOT_ALLOWED, status_of(error), headers={"Cache-Control": "no-store"})
     return problem_response(error)
 
