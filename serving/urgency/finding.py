@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property, reduce
+from operator import or_
 
 from serving.urgency.answer import LEVELS, Trigger
 from serving.urgency.context import Hit, dismissal
@@ -32,7 +33,7 @@ PERSON = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # each is itself alone: quick to look up by
 class Pattern:
     """Words of one rule: their rank, who is called, and the contexts that do not excuse them.
 
@@ -54,9 +55,17 @@ class Pattern:
 Rule = Callable[[Scan], list[Trigger]]
 
 
-def find(scan: Scan, kind: str, patterns: Iterable[Pattern]) -> list[Trigger]:
+@cache
+def _bits(patterns: tuple[Pattern, ...]) -> int:
+    """The bits of all of them: most rules have nothing to find in a text, and this says so at once."""
+    return reduce(or_, (pattern.bit for pattern in patterns), 0)
+
+
+def find(scan: Scan, kind: str, patterns: tuple[Pattern, ...]) -> list[Trigger]:
     """The triggers of a kind: every pattern's hits that no context dismisses, at most four per pattern."""
     possible = scan.possible
+    if not _bits(patterns) & possible:
+        return []
     return [
         trigger for pattern in patterns if pattern.bit & possible for trigger in _matches(scan, kind, pattern)
     ]

@@ -87,6 +87,6 @@ def possible(text: str) -> int:
     sieve = _sieve()
     found = sieve.anyhow | -1 << len(sieve.bits)
     held = sieve.held
-    for one in {*text, *map(add, text, text[1:])}:
-        found |= held.get(one, 0)
+    for one in filter(held.__contains__, {*text, *map(add, text, text[1:])}):
+        found |= held[one]
     return found
