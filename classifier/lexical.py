@@ -119,11 +119,13 @@ class LexicalPart:
         """For every claim the ``most`` spans that spoke for its output more than for its rivals."""
         if not len(reading.rows):
             return [()] * len(claims)
-        picked = self.weights[reading.rows].astype(np.float32) * self.scale
-        against = [picked[:, claim.piece] @ claim.rivals for claim in claims]
-        own = picked[:, [claim.output for claim in claims]].T
-        gains = (reading.values * (own - np.stack(against))).astype(np.float32)
-        return _spans(text, reading, gains, most)
+        # For all claims in one product: what speaks for the output, less what speaks for its rivals.
+        asked = np.zeros((len(self.scale), len(claims)), np.float32)
+        for column, claim in enumerate(claims):
+            asked[claim.piece, column] = -claim.rivals
+            asked[claim.output, column] += 1.0
+        weighed = self.weights[reading.rows].astype(np.float32) @ (asked * self.scale[:, None])
+        return _spans(text, reading, reading.values * weighed.T, most)
 
     def save(self, path: Path) -> None:
         """Write as safetensors."""

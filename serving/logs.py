@@ -30,7 +30,11 @@ def log(event: str, level: int = logging.INFO, raised: BaseException | None = No
 
     Of `raised` the class and the places are written, not the message.
     """
-    logging.getLogger(LOGGER).log(level, event, exc_info=raised, extra={"facts": facts})
+    logger = logging.getLogger(LOGGER)
+    if logger.isEnabledFor(level):
+        info = (type(raised), raised, raised.__traceback__) if raised else None
+        # Made here: logging would walk the stack at every event for a place that we never tell.
+        logger.handle(logger.makeRecord(LOGGER, level, "", 0, event, (), info, extra={"facts": facts}))
 
 
 def set_up_logs(level: str, form: Literal["json", "text"]) -> None:
