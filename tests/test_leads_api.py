@@ -267,10 +267,16 @@ def test_figures_are_for_leads(tmp_path: Path) -> None:
     with closed(tmp_path) as it:
         assert it.signed_in("lead").get("/v1/review/figures").status_code == 200
         assert it.signed_in("lead").get("/leads").status_code == 200
-        for path in ("/v1/review/figures", "/leads"):
-            for client, headers in ((it.signed_in("reviewer"), {}), (it.client, it.key("review"))):
-                error = problem(client.get(path, headers=headers), 403, "not_allowed")
-                assert error["field"] == "role" and "lead" in error["expected"]
+        reviewer = it.signed_in("reviewer")
+        for path, client, headers in (
+            ("/v1/review/figures", reviewer, {}),
+            ("/v1/review/figures", it.client, it.key("review")),
+            ("/leads", it.client, it.key("review")),
+        ):
+            error = problem(client.get(path, headers=headers), 403, "not_allowed")
+            assert error["field"] == "role" and "lead" in error["expected"]
+        page = reviewer.get("/leads")  # people are told on a page
+        assert page.status_code == 403 and "无权查看此页" in page.text
         problem(it.client.get("/v1/review/figures"), 401, "not_signed_in")
         assert it.client.get("/leads", follow_redirects=False).headers["Location"] == "/login"
 
