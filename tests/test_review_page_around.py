@@ -64,15 +64,16 @@ def test_look_alikes_are_labelled_at_once_after_a_preview(page: Any, room: Room)
 
 def test_a_preview_that_is_out_of_date_is_made_anew(room: Room, open_page: OpenPage) -> None:
     page = enter(open_page(f"{room.address}login", allow=("status of 409",)), room)
+    page.route("**/v1/review/bulk", lambda route: route.fulfill(
+        status=409, json={"error": {"code": "review_conflict", "message": "已有变化", "hint": ""}}
+    ), times=1)  # fmt: skip
     page.wait_for_selector("#aside .similar li")
     keys(page, "u", "4", "b")
     page.wait_for_selector(".bulk-list input")
     page.click("text=全选")
     page.click("text=预览变化")
     page.wait_for_selector(".bulk-table tbody tr")
-    page.route("**/v1/review/bulk", lambda route: route.fulfill(
-        status=409, json={"error": {"code": "review_conflict", "message": "已有变化", "hint": ""}}
-    ), times=1)  # fmt: skip
+    page.wait_for_function("() => document.activeElement.id === 'bulk-do'")
     allowed = page.locator("#bulk .problem")
     keys(page, "Enter")
     page.wait_for_selector("#bulk .problem:not([hidden])")
