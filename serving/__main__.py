@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gc
-import socket
 import sys
 from datetime import datetime
 from pathlib import Path
@@ -16,16 +14,12 @@ import typer
 from data.cleaning import is_blank
 from serving.errors import StartError
 from serving.security.commands import audit_cli, keys_cli, originals_cli, purge_command, users_cli
+from serving.server import EXAMPLE, listen, serve
 from serving.terminal import told as _told
 from serving.version_commands import models_cli
 
 if TYPE_CHECKING:
     from serving.settings import Settings
-
-EXAMPLE = "梧桐里小区3号楼门口的污水井盖不见了，晚上没有路灯，今天已经有老人差点踩空，请尽快派人处理。"
-# Allocations between two searches for cyclic garbage, and how many of these go one generation deeper.
-# Answers leave no cycles behind, and with Python's own 700 a tenth of the processor's time went into looking.
-GARBAGE = (20_000, 50, 100)
 
 cli = typer.Typer(
     no_args_is_help=True,
@@ -45,6 +39,9 @@ cli.command("purge", epilog="Example: python -m serving purge --older-than 730 -
 def run(
     host: Annotated[str | None, typer.Option(help="Address to listen on \\[default: 127.0.0.1]")] = None,
     port: Annotated[int | None, typer.Option(help="Port; 0 takes a free one \\[default: 8000]")] = None,
+    processes: Annotated[
+        int | None, typer.Option(help="Processes that share the port, at most one a core \\[default: 1]")
+    ] = None,
 ) -> None:
     """Migrate the database, check the model, and answer until stopped (Ctrl+C).
 
@@ -53,10 +50,16 @@ def run(
     keys, people sign in, and insecure settings refuse to start.
     """
     with _told():
-        settings = _settings(host=host, port=port)
+        settings = _settings(host=host, port=port, processes=processes)
         _refuse_insecure(settings)
-        with _listen(settings) as listener:
-            _serve(settings, listener)
+        if settings.processes > 1:
+            from serving.processes import run_processes
+
+            run_processes(settings)
+        else:
+            # The port is taken before the model is loaded: a taken one is told at once.
+            with listen(settings.host, settings.port) as listener:
+                serve(settings, listener)
 
 
 @cli.command(epilog="Example: DATABASE_URL=sqlite:///var/jiesu.db python -m serving migrate")
@@ -152,70 +155,6 @@ def _refuse_insecure(settings: Settings) -> None:
     for problem in warnings(found):
         typer.secho(f"warning: {problem}", fg="yellow", err=True)
     refuse_insecure(found)
-
-
-def _listen(settings: Settings) -> socket.socket:
-    """Take the port before the model is loaded: a taken one is told at once."""
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    listener = socket.socket(family)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((settings.host, settings.port))
-    except OSError as error:
-        listener.close()
-        raise StartError(
-            f"expected a free port at {settings.host}:{settings.port}, got: {error.strerror or error}; "
-            "choose another one with --port"
-        ) from error
-    return listener
-
-
-def _serve(settings: Settings, listener: socket.socket) -> None:
-    import uvicorn
-
-    from serving.app import create_app
-    from serving.logs import set_up_logs
-
-    set_up_logs(settings.log_level, settings.log_format)
-    gc.set_threshold(*GARBAGE)
-    service_app = create_app(settings)
-    host, port = listener.getsockname()[:2]
-
-    class Announcing(uvicorn.Server):
-        """Says where it listens only when a pasted curl would be answered."""
-
-        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-            await super().startup(sockets)
-            if self.started:
-                _announce(host, port, service_app.state.service.problems, settings.environment)
-
-        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-            service_app.state.service.bulk.stop()  # a stream may be longer than any grace
-            await super().shutdown(sockets)
-
-    grace = max(1, round(settings.grace_seconds))
-    config = uvicorn.Config(
-        service_app,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        proxy_headers=bool(settings.trusted_proxies),
-        forwarded_allow_ips=settings.trusted_proxies or None,
-        timeout_graceful_shutdown=grace,
-    )
-    Announcing(config).run(sockets=[listener])
-
-
-def _announce(host: str, port: int, problems: dict[str, str], environment: str) -> None:
-    shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
-    address = f"http://{shown}:{port}"
-    body = orjson.dumps({"id": f"demo-{datetime.now():%Y%m%d-%H%M%S}", "text": EXAMPLE}).decode()
-    for part, problem in problems.items():
-        typer.secho(f"{part} is not ready: {problem}", fg="red", err=True)
-    typer.echo(f"page     {address}/\nready    {address}/readyz\nopenapi  {address}/openapi.json\n\ntry it:")
-    key = "" if environment == "development" else ' -H "Authorization: Bearer $KEY"'
-    typer.echo(f"curl -s {address}/v1/appeals -H 'Content-Type: application/json'{key} -d '{body}'")
-    sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -36,6 +36,7 @@ from serving.security.headers import security_headers
 from serving.security.roles import needs, public
 from serving.service import Service
 from serving.settings import Settings
+from serving.together import Together
 from serving.tracing import Tracing
 
 __all__ = ["create_app"]
@@ -46,8 +47,13 @@ DESCRIPTION = """诉求分类与派单服务：事项分类、诉求性质、紧
 Every error has the body `{"error": {code, message, field, expected, got, hint, more}}`."""
 
 
-def create_app(settings: Settings, load: Callable[[Settings], Model] = load_model) -> FastAPI:
-    """The service as an ASGI application; `load` gives the model (tests give a fake)."""
+def create_app(
+    settings: Settings, load: Callable[[Settings], Model] = load_model, together: Together | None = None
+) -> FastAPI:
+    """The service as an ASGI application; `load` gives the model (tests give a fake).
+
+    `together`: this process is one of several that share a port.
+    """
     app = FastAPI(
         title="jiesu 接诉",
         version="1",
@@ -59,7 +65,7 @@ def create_app(settings: Settings, load: Callable[[Settings], Model] = load_mode
         # FastAPI's own would tell exceptions in their own words; ours is serving.tracing.
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
-    metrics = Metrics(Tracing.of(settings))
+    metrics = Metrics(Tracing.of(settings), together)
     app.state.service = Service(settings, metrics, load)
     app.state.gate = Gate(settings, app.state.service)
     app.state.desk = Desk(app.state.service)
@@ -77,11 +83,13 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     gate: Gate = app.state.gate
     desk: Desk = app.state.desk
     await service.start()
+    keeping = asyncio.create_task(service.metrics.keep())
     try:
         await gate.start()
         await desk.start()
         yield
     finally:
+        keeping.cancel()
         await desk.stop()
         await gate.stop()
         await service.stop()

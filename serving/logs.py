@@ -37,9 +37,14 @@ def log(event: str, level: int = logging.INFO, raised: BaseException | None = No
         logger.handle(logger.makeRecord(LOGGER, level, "", 0, event, (), info, extra={"facts": facts}))
 
 
-def set_up_logs(level: str, form: Literal["json", "text"]) -> None:
-    """Send the service's log, and the warnings of everything else, to standard error in one form."""
+def set_up_logs(level: str, form: Literal["json", "text"], process: int | None = None) -> None:
+    """Send the service's log, and the warnings of everything else, to standard error in one form.
+
+    `process`: the number of this one of several, told with every event.
+    """
     handler = _Own()
+    if process is not None:
+        handler.addFilter(_Numbered(process))
     handler.setFormatter(JsonLines() if form == "json" else PlainLines())
     for name, least in ((LOGGER, level.upper()), ("uvicorn", "WARNING")):
         logger = logging.getLogger(name)
@@ -62,8 +67,22 @@ class _Own(logging.Handler):
         sys.stderr.flush()
 
 
+class _Numbered(logging.Filter):
+    """Adds the process's number to the facts of every event."""
+
+    def __init__(self, process: int) -> None:
+        super().__init__()
+        self._process = process
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.facts = {"process": self._process, **getattr(record, "facts", {})}
+        return True
+
+
 def _event(record: logging.LogRecord) -> str:
-    return record.getMessage() if record.name.split(".")[0] in TRUSTED else "library"
+    """Of several lines the last: uvicorn tells why an application did not start as a whole traceback."""
+    told = record.getMessage() if record.name.split(".")[0] in TRUSTED else "library"
+    return told.strip().rsplit("\n", 1)[-1]
 
 
 def _facts(record: logging.LogRecord) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.process_collector import ProcessCollector
 
 from serving.messages import Answer, UrgencyOut
+from serving.together import Together
 from serving.tracing import Tracing
 
 __all__ = ["CONTENT_TYPE_LATEST", "LANES", "Metrics"]
@@ -45,11 +46,15 @@ SCOPES = ("intake", "operate", "review", "train")
 
 
 class Metrics:
-    """All metrics of one application; units are in their names. `tracing` draws the stages as spans."""
+    """All metrics of one application; units are in their names. `tracing` draws the stages as spans.
 
-    def __init__(self, tracing: Tracing | None = None) -> None:
+    `together`: this process is one of several, and tells the metrics of all.
+    """
+
+    def __init__(self, tracing: Tracing | None = None, together: Together | None = None) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]  # they double the number of series, and nobody asks for them
         self.tracing = tracing or Tracing()
+        self._together = together
         self._standing = set[tuple[str, str]]()
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
@@ -280,7 +285,12 @@ class Metrics:
 
     def text(self) -> bytes:
         """The metrics in Prometheus' text format."""
-        return generate_latest(self.registry)
+        return self._together.text(self.registry) if self._together else generate_latest(self.registry)
+
+    async def keep(self) -> None:
+        """Tell the processes beside this one, where there are any, again and again."""
+        if self._together:
+            await self._together.keep(self.registry)
 
 
 def _raised_by(urgency: UrgencyOut) -> str:

@@ -39,7 +39,8 @@ class Settings(BaseSettings):
     answer_seconds: float = Field(30.0, gt=0)  # deadline of one request
     grace_seconds: float = Field(35.0, ge=0)  # how long a stop waits; over answer_seconds, none is dropped
     heal_seconds: float = Field(2.0, gt=0)  # pause between tries to load or connect again
-    model_workers: int = Field(0, ge=0, le=64)  # batches at a time; 0: one per core
+    processes: int = Field(1, ge=1, le=64)  # that share the port, each a whole service; at most one per core
+    model_workers: int = Field(0, ge=0, le=64)  # batches at a time of a process; 0: one per core it has
     batch_texts: int = Field(16, ge=1)
     batch_tokens: int = Field(512, ge=1)  # of one batch: longest text × texts; more is slower on a processor
     batch_seconds: float = Field(10.0, gt=0)  # after which a batch counts as hung
@@ -84,13 +85,18 @@ class Settings(BaseSettings):
 
     @property
     def workers(self) -> int:
-        """Batches that the model answers at a time."""
-        return self.model_workers or min(64, _cores())
+        """Batches that the model of one process answers at a time."""
+        return self.model_workers or min(64, self._own_cores)
 
     @property
     def worker_threads(self) -> int:
         """Cores for each: two batches on a core each are done sooner than one after the other on both."""
-        return max(1, _cores() // self.workers)
+        return max(1, self._own_cores // self.workers)
+
+    @property
+    def _own_cores(self) -> int:
+        """A process's share of the machine."""
+        return max(1, _cores() // self.processes)
 
     @field_validator("timezone")
     @classmethod

@@ -12,7 +12,9 @@ from classifier.errors import ClassifierError
 from data.errors import DataError
 from serving.errors import ServingError
 
-__all__ = ["at_terminal", "table", "told"]
+__all__ = ["REFUSALS", "at_terminal", "table", "told"]
+
+REFUSALS = (ServingError, DataError, ClassifierError)  # what we say no with, in words for whoever asked
 
 
 @contextmanager
@@ -20,7 +22,7 @@ def told() -> Iterator[None]:
     """Print what we refuse, and exit 2: a traceback is for bugs only."""
     try:
         yield
-    except (ServingError, DataError, ClassifierError) as error:
+    except REFUSALS as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from error
 

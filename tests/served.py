@@ -156,8 +156,7 @@ class SlowPredictor(FakePredictor):
 
 
 def _live(given: dict[str, Any], listener: socket.socket, model: Model) -> None:
-    from serving import __main__ as command
-    from serving import app
+    from serving import app, server
     from serving.settings import Settings
 
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -166,7 +165,7 @@ def _live(given: dict[str, Any], listener: socket.socket, model: Model) -> None:
     os.dup2(nothing, 1)
     try:
         app.create_app = partial(app.create_app, load=lambda _: model)
-        command._serve(Settings(**given), listener)
+        server.serve(Settings(**given), listener)
     finally:
         os._exit(0)
 

@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 from classifier.predictor import Predictor
 from evaluation.__main__ import app
 from evaluation.errors import MissingExtra, ServerFailed, SpeedError
+from evaluation.speed import contenders as contenders_module
 from evaluation.speed import needs, run, tables
 from evaluation.speed.contenders import Layout, Place, chosen, contenders, taught_by
 from evaluation.speed.generator import Load, Outcome, perform
@@ -180,12 +181,16 @@ def test_a_server_that_answers_something_else_ends_the_run(lexical_model: Predic
 # -- choosing, and the command ---------------------------------------------------------------------
 
 
-def test_servers_are_chosen_by_name_or_kind() -> None:
+@pytest.mark.parametrize("cores", [1, 4])
+def test_servers_are_chosen_by_name_or_kind(monkeypatch: pytest.MonkeyPatch, cores: int) -> None:
+    monkeypatch.setattr(contenders_module, "cores", lambda: cores)
     known = contenders()
-    assert [one.name for one in chosen((), known)] == [
-        "classify", "appeals", "bulk", "plain", "mosec", "litserve",
-    ]  # fmt: skip
-    assert [one.name for one in chosen(["ours", "mosec"], known)] == ["classify", "appeals", "bulk", "mosec"]
+    ours = ["classify", "appeals", "bulk"]
+    if cores > 1:
+        ours += [f"{name}-{cores}" for name in ours]  # as a process per core
+    assert [one.name for one in chosen((), known)] == [*ours, "plain", "mosec", "litserve"]
+    assert [one.name for one in chosen(["ours", "mosec"], known)] == [*ours, "mosec"]
+    assert [one.name for one in chosen(["bulk"], known)] == ["bulk"]
     with pytest.raises(SpeedError, match=r"--only: expected some of .*litserve.*, got nginx"):
         chosen(["nginx"], known)
 
@@ -212,9 +217,11 @@ def test_the_service_is_started_with_its_defaults_and_a_database_of_its_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("JIESU_DATABASE_URL", "sqlite:///precious.db")
-    place = Place(8123, Path("model"), Path("torch"), tmp_path, Layout())
-    command, environment = contenders()[0].command(place)
-    assert command[1:] == ["-m", "serving", "run", "--host", "127.0.0.1", "--port", "8123"]
+    first = contenders()[0]
+    place = Place(8123, Path("model"), Path("torch"), tmp_path, *first.layouts)
+    command, environment = first.command(place)
+    address = ["--host", "127.0.0.1", "--port", "8123"]
+    assert command[1:] == ["-m", "serving", "run", *address, "--processes", "1"]
     assert environment["JIESU_DATABASE_URL"] == f"sqlite:///{tmp_path / 'jiesu.db'}"
     assert environment["JIESU_MODEL_DIR"] == "model"
 

@@ -26,7 +26,7 @@ WAIT_MS = 5  # how long a batch may wait to fill: more delays without gain, sinc
 
 @dataclass(frozen=True)
 class Layout:
-    """Worker processes, and threads of each for one matrix product; zeros: the server's own default."""
+    """Worker processes, and threads of each for one matrix product; zero: the server's own default."""
 
     workers: int = 0
     threads: int = 0
@@ -34,8 +34,9 @@ class Layout:
     def __str__(self) -> str:
         if not self.workers:
             return "as it starts"
-        plural = "es" if self.workers > 1 else ""
-        return f"{self.workers} process{plural} × {self.threads} thread{'s' if self.threads > 1 else ''}"
+        processes = f"{self.workers} process{'es' if self.workers > 1 else ''}"
+        threads = f" × {self.threads} thread{'s' if self.threads > 1 else ''}" if self.threads else ""
+        return processes + threads
 
 
 @dataclass(frozen=True)
@@ -83,9 +84,8 @@ def contenders() -> list[Contender]:
     """All of them, in the order of the table."""
     batching = tuple(dict.fromkeys((Layout(cores(), 1), Layout(1, cores()))))
     return [
-        _ours("classify", "POST /v1/classify, one text a request", "/v1/classify", _texts, 1),
-        _ours("appeals", "POST /v1/appeals, one appeal a request, stored", "/v1/appeals", _appeal, 1),
-        _ours("bulk", f"POST /v1/classify, {BULK} texts a request", "/v1/classify", _texts, BULK),
+        *_all_ours(1),
+        *(_all_ours(cores()) if cores() > 1 else ()),
         _plain("plain", PLAIN, "FastAPI + transformers pipeline, fp32, one request at a time"),
         _batching("mosec", "Mosec", "MOSEC_PORT", "/inference", "/", batching),
         _batching("litserve", "LitServe", "SPEED_PORT", "/predict", "/health", batching),
@@ -106,10 +106,22 @@ def chosen(names: Sequence[str], known: Sequence[Contender]) -> list[Contender]:
     return [one for one in known if not names or one.name in names or one.kind in names]
 
 
-def _ours(
-    name: str, meaning: str, path: str, body: Callable[[Sequence[str], str], object], texts: int
-) -> Contender:
-    return Contender(name, OURS, meaning, path, "/readyz", _service, body, texts=texts, needs_torch=False)
+def _all_ours(processes: int) -> list[Contender]:
+    """Our service as one process or several: operators choose between memory and throughput."""
+    several = (f"-{processes}", f"; {processes} processes") if processes > 1 else ("", "")
+    asked: tuple[tuple[str, str, str, Callable[[Sequence[str], str], object], int], ...] = (
+        ("classify", "POST /v1/classify, one text a request", "/v1/classify", _texts, 1),
+        ("appeals", "POST /v1/appeals, one appeal a request, stored", "/v1/appeals", _appeal, 1),
+        ("bulk", f"POST /v1/classify, {BULK} texts a request", "/v1/classify", _texts, BULK),
+    )
+    layouts = (Layout(processes),)
+    return [
+        Contender(
+            name + several[0], OURS, meaning + several[1], path, "/readyz", _service, body,
+            texts=texts, layouts=layouts, needs_torch=False,
+        )
+        for name, meaning, path, body, texts in asked
+    ]  # fmt: skip
 
 
 def _plain(name: str, kind: str, meaning: str, torch_folder: Path | None = None) -> Contender:
@@ -129,7 +141,8 @@ def _service(place: Place) -> tuple[list[str], dict[str, str]]:
     """Our service with its own defaults (JIESU_* of the caller's environment apply), and a new database."""
     database = f"sqlite:///{place.folder / 'jiesu.db'}"
     variable = "JIESU_DATABASE_URL" if "JIESU_DATABASE_URL" in os.environ else "DATABASE_URL"
-    command = [*_python("serving"), "run", "--host", "127.0.0.1", "--port", str(place.port)]
+    address = ["--host", "127.0.0.1", "--port", str(place.port)]
+    command = [*_python("serving"), "run", *address, "--processes", str(place.layout.workers)]
     # Development asks for no key, and so has no rate limit.
     free = {"JIESU_ENVIRONMENT": "development"}
     return command, {variable: database, "JIESU_MODEL_DIR": str(place.model), **free}
