@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from threading import Event
 
 import pytest
 from fastapi.testclient import TestClient
 
+from classifier.registry import Canary as Share
 from classifier.registry import Registry
 from serving.challengers import canary as canary_module
 from serving.challengers import standby
@@ -130,6 +132,28 @@ def test_one_that_hangs_is_no_error_to_a_caller(
             assert version_of(client, ids_of(registry, True, 1)[0]) == "m1"
         finally:
             fakes.made["m2"].held.set()
+
+
+def test_its_appeals_stay_its_own_while_the_pointer_is_read_again(
+    tmp_path: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reading, read = Event(), Event()
+    look = Registry.canary
+
+    def slow(self: Registry) -> Share | None:
+        reading.set()
+        assert read.wait(30)
+        return look(self)
+
+    mine = ids_of(registry, True, 1)[0]
+    with served(tmp_path, registry) as client:
+        stands(client, "canary", "m2")
+        monkeypatch.setattr(Registry, "canary", slow)
+        try:
+            assert reading.wait(30)
+            assert version_of(client, mine) == "m2"
+        finally:
+            read.set()
 
 
 def test_a_pointer_that_cannot_be_read_leaves_all_to_the_champion(tmp_path: Path, registry: Registry) -> None:

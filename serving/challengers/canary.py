@@ -10,6 +10,7 @@ import asyncio
 import time
 from dataclasses import replace
 
+from classifier.errors import RegistryError
 from classifier.registry import Canary as Share
 from classifier.registry import Registry
 from serving.answer import Understood
@@ -100,6 +101,10 @@ class Canary:
 
     def _wanted(self) -> str:
         folder = registry_dir(self._settings)
-        self._share = None  # where the pointer cannot be read nobody is the canary's
-        self._share = Registry(folder).canary() if folder else None
-        return self._share.version if self._share else ""
+        try:
+            share = Registry(folder).canary() if folder else None
+        except RegistryError:
+            self._share = None  # where the pointer cannot be read nobody is the canary's
+            raise
+        self._share = share  # set once it is read: appeals are answered meanwhile
+        return share.version if share else ""
