@@ -171,13 +171,15 @@ def test_nothing_acknowledged_is_lost_by_a_kill(
     database_url: str, soak: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     kind = database_url.partition(":")[0]
-    wanted, replicas = (LONG_KILLS if soak else KILLS[kind]), (1 if kind == "sqlite" else 2)
+    wanted = LONG_KILLS if soak else KILLS[kind]
+    # Several processes of one box share a SQLite file; replicas always have a PostgreSQL.
+    counts = (1, 2) if kind == "sqlite" else (2,)
     seed = int.from_bytes(os.urandom(4), "big")
     chance, ledger = random.Random(seed), Ledger()
     settings: dict[str, object] = {"database_url": database_url, "heal_seconds": 0.2}
     with Lives(tmp_path / "log") as lives:
         while ledger.kills < wanted:
-            one_life(lives, settings, replicas, ledger, chance)
+            one_life(lives, settings, chance.choice(counts), ledger, chance)
         last = lives.begin(**settings)
         last.wait_ready()
         for id, body in list(ledger.unknown.items()):  # what got no answer is sent again: stored once
