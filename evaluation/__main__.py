@@ -148,7 +148,7 @@ def speed_command(
     ] = 200.0,
     in_flight: Annotated[
         int, typer.Option("--in-flight", min=1, help="Texts under way at saturation.")
-    ] = 64,
+    ] = 128,
     steps: Annotated[int, typer.Option("--steps", min=0, help="Steps of the search for that rate.")] = 5,
     arrivals: Annotated[
         Literal["poisson", "constant"], typer.Option("--arrivals", help="How requests of a rate are spaced.")

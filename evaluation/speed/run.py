@@ -40,6 +40,7 @@ __all__ = ["Plan", "Result", "commas", "measure", "plan", "shortened"]
 
 SEED = 12345
 QUICK_ROWS = 64
+SCOUTED = 2  # short trials of each layout
 WORK_TEXTS = 400  # texts of the mix that the mean number of tokens is taken over
 
 
@@ -174,17 +175,20 @@ def _limits(predictor: Predictor, plan: Plan, stage: Stage) -> Limits | None:
 
 
 def _scout(plan: Plan, bench: Bench, stage: Stage) -> tuple[dict[str, Layout], dict[str, float]]:
-    """The best layout of each contender, and its throughput then, where it had to be tried."""
+    """The best layout of each contender, and its throughput then, where it had to be tried.
+
+    Each is tried as often as `SCOUTED`, in turns: what a slow spell of the machine decided was not a choice.
+    """
     short = replace(plan.effort, seconds=max(1.0, plan.effort.seconds / 2), steps=0)
     brief = replace(bench, effort=short)
     tried = [one for one in plan.contenders if len(one.layouts) > 1 or _sets_rates(one, plan)]
-    advance = stage("choosing layouts and rates", sum(len(one.layouts) for one in tried))
+    advance = stage("choosing layouts and rates", SCOUTED * sum(len(one.layouts) for one in tried))
     layouts = {one.name: one.layouts[0] for one in plan.contenders}
     full: dict[str, float] = {}
     for one in tried:
-        found: dict[Layout, float] = {}
-        for layout in one.layouts:
-            found[layout] = throughput_of(one, layout, brief)
+        found = dict.fromkeys(one.layouts, 0.0)
+        for layout in one.layouts * SCOUTED:
+            found[layout] = max(found[layout], throughput_of(one, layout, brief))
             advance(1)
         layouts[one.name] = max(found, key=lambda layout: found[layout])
         full[one.name] = found[layouts[one.name]]

@@ -27,12 +27,13 @@ FULL = 0.97  # above this share of its saturation a server can't hold a fixed ra
 class Effort:
     """How long and how hard. ``bound``: seconds that the 99th percentile may take at a sustained rate.
 
-    ``in_flight``: texts under way at saturation. ``steps`` of the search for the sustained rate.
+    ``in_flight``: texts under way at saturation; twice what servers of several processes with batches of 32
+    take at a time, so that no queue runs dry. ``steps`` of the search for the sustained rate.
     """
 
     seconds: float = 10.0
     warm: float = 3.0
-    in_flight: int = 64
+    in_flight: int = 128
     bound: float = 0.2
     steps: int = 5
     arrivals: Arrivals = "poisson"
