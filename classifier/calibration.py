@@ -9,7 +9,7 @@ held-out rows, as are the thresholds for automatic dispatch.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from classifier.errors import ModelError
 
-__all__ = ["PARTS", "Calibration", "HeadCalibration", "softmax"]
+__all__ = ["PARTS", "Calibration", "HeadCalibration", "SideBySide", "softmax"]
 
 F32 = npt.NDArray[np.float32]
 PARTS = ("joined", "encoder", "lexical")
@@ -60,6 +60,63 @@ class HeadCalibration:
             platt = -np.logaddexp(0.0, -(lexical * self.slope + self.offset))
             scores = scores + np.asarray(platt * self.lexical, np.float32)
         return softmax(scores)
+
+
+@dataclass(frozen=True)
+class SideBySide:
+    """The calibration of several heads, whose outputs stand side by side: one value per output.
+
+    ``slices`` are the heads' outputs, ``firsts`` and ``sizes`` the first of them and their number.
+    """
+
+    slices: Sequence[slice]
+    firsts: npt.NDArray[np.int64]
+    sizes: npt.NDArray[np.int64]
+    encoder: F32
+    lexical: F32
+    slope: F32
+    offset: F32
+
+    @classmethod
+    def of(cls, heads: Sequence[tuple[slice, HeadCalibration]]) -> SideBySide:
+        """Of heads whose outputs follow each other without gaps."""
+        slices = [piece for piece, _ in heads]
+        sizes = np.array([piece.stop - piece.start for piece in slices])
+        values = [(item.encoder, item.lexical, item.slope, item.offset) for _, item in heads]
+        each = np.repeat(np.array(values, np.float32), sizes, axis=0).T
+        return cls(slices, np.array([piece.start for piece in slices]), sizes, *each)
+
+    def apply(self, encoder: F32 | None, lexical: F32 | None) -> F32:
+        """What `HeadCalibration.apply` gives for each head, side by side: [rows, outputs]."""
+        scores: Any = 0.0
+        if encoder is not None:
+            scores = scores + encoder * self.encoder
+        if lexical is not None:
+            scores = scores - np.logaddexp(0.0, -(lexical * self.slope + self.offset)) * self.lexical
+        shifted = np.exp(
+            scores - np.repeat(np.maximum.reduceat(scores, self.firsts, axis=1), self.sizes, axis=1)
+        )
+        sums = np.empty((len(shifted), len(self.slices)), np.float32)
+        for column, piece in enumerate(self.slices):
+            shifted[:, piece].sum(axis=1, out=sums[:, column])
+        result: F32 = shifted / np.repeat(sums, self.sizes, axis=1)
+        return result
+
+    def claims(self, probabilities: F32) -> F32:
+        """[rows, outputs]: 1 for each head's best label, and for every other its share of -1 as its rival.
+
+        A little is added to all, so that a certain answer still has rivals to be explained against.
+        """
+        rows = np.arange(len(probabilities))
+        best = [probabilities[:, piece].argmax(axis=1) + piece.start for piece in self.slices]
+        rivals = probabilities + np.float32(1e-4)
+        for outputs in best:
+            rivals[rows, outputs] = 0.0
+        sums = np.maximum(np.add.reduceat(rivals, self.firsts, axis=1), np.float32(1e-9))
+        claims: F32 = rivals / np.repeat(-sums, self.sizes, axis=1)
+        for outputs in best:
+            claims[rows, outputs] = 1.0
+        return claims
 
 
 @dataclass(frozen=True)

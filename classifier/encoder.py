@@ -13,14 +13,15 @@ from tokenizers import Tokenizer
 
 from classifier.errors import ModelError
 from classifier.folder import EncoderWindow
+from classifier.packing import laid_out
 from classifier.session import Session
 
 __all__ = ["EncoderPart", "Tokens", "load_encoder", "padded_length", "window_ids"]
 
 F32 = npt.NDArray[np.float32]
 MAX_CHARS = 6_000
-BATCH_TOKENS = 512  # padded; larger products leave the processor's cache and cost a third more per text
-# Batches are padded to a multiple of this many tokens: the runtime makes code for every shape anew and keeps
+BATCH_TOKENS = 1024  # padded; what is fixed for a batch no longer counts then
+# Padded rows are a multiple of this many tokens long: the runtime makes code for every shape anew and keeps
 # it. A shape for every length would cost a third of the time and hundreds of MB.
 LENGTH_STEP = 16
 
@@ -59,12 +60,14 @@ class Tokens:
 class EncoderPart:
     """Runs the exported encoder. Safe to call from several threads, as its ``session`` is.
 
-    ``session.run(outputs, inputs)`` gives the named outputs of a graph.
+    ``session.run(outputs, inputs)`` gives the named outputs of a graph; ``packs`` says whether it takes the
+    texts laid end to end (classifier.packing) or as padded rows.
     """
 
     session: Any
     tokenizer: Tokenizer
     window: EncoderWindow
+    packs: bool = False
 
     def tokenise(self, text: str) -> Tokens:
         """The text's ids within the window, to be handed to ``run``."""
@@ -89,14 +92,19 @@ class EncoderPart:
         return window_ids(self.tokenizer, self.window, text)
 
     def _batch(self, ids: list[list[int]]) -> tuple[F32, F32]:
-        length = padded_length(max(map(len, ids)))
-        tokens = np.full((len(ids), length), self.window.pad_id, np.int64)
-        mask = np.zeros((len(ids), length), np.int64)
-        for row, some in enumerate(ids):
-            tokens[row, : len(some)] = some
-            mask[row, : len(some)] = 1
-        logits, embedding = self.session.run(["logits", "pooled"], {"ids": tokens, "mask": mask})
+        given = laid_out(ids, self.window.pad_id) if self.packs else _padded(ids, self.window.pad_id)
+        logits, embedding = self.session.run(["logits", "pooled"], given)
         return logits, embedding
+
+
+def _padded(texts: list[list[int]], padding: int) -> dict[str, npt.NDArray[np.int64]]:
+    """``ids`` and ``mask`` [texts, longest]."""
+    ids = np.full((len(texts), padded_length(max(map(len, texts)))), padding, np.int64)
+    mask = np.zeros_like(ids)
+    for row, some in enumerate(texts):
+        ids[row, : len(some)] = some
+        mask[row, : len(some)] = 1
+    return {"ids": ids, "mask": mask}
 
 
 def _batches(order: list[int], ids: list[list[int]]) -> list[list[int]]:
@@ -119,4 +127,4 @@ def load_encoder(folder: Path, window: EncoderWindow, threads: int, at_once: int
         tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     except Exception as error:  # both libraries raise their own bare Exception subclasses
         raise ModelError(f"{folder}: encoder.onnx or tokenizer.json can't be loaded: {error}") from error
-    return EncoderPart(session, tokenizer, window)
+    return EncoderPart(session, tokenizer, window, session.packs)

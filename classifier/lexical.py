@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -17,43 +19,62 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from classifier.errors import ModelError
-from classifier.ngrams import Features, all_occurrences
+from classifier.evidence import Evidence, Row, heat, hottest
+from classifier.ngrams import BITS, Features, runs
 
-__all__ = ["Claim", "Evidence", "LexicalPart", "Reading"]
+__all__ = ["Evidence", "LexicalPart", "Reading"]
 
 F32 = npt.NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """A span [start, end) of a text and how much of the answer's lexical support it carried (0–1)."""
-
-    start: int
-    end: int
-    weight: float
-
-
-@dataclass(frozen=True)
-class Claim:
-    """An answer to be explained: its output, and how much each output of its head (``piece``) rivals it."""
-
-    output: int
-    piece: slice
-    rivals: F32
+U32 = npt.NDArray[np.uint32]
+Places = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Reading:
-    """One text as the lexical part sees it: known buckets (``rows``) and their values.
+    """Some texts as the lexical part sees them: known buckets (``rows``) and their values, text by text.
 
-    Every known occurrence covers [start, end) of the text; ``place`` is that of its bucket in ``rows``.
+    Those of text n are ``bounds[n]`` to ``bounds[n + 1]``. Every known occurrence covers [start, end) of text
+    number ``texts``; ``place`` is that of its bucket in ``rows``.
     """
 
-    rows: npt.NDArray[np.int64]
+    bounds: Sequence[int]
+    rows: Places
     values: F32
-    starts: npt.NDArray[np.int32]
-    ends: npt.NDArray[np.int32]
-    place: npt.NDArray[np.int64]
+    texts: Places
+    starts: Places
+    ends: Places
+    place: Places
+
+
+@dataclass(frozen=True)
+class _Buckets:
+    """Sorted hashes to be found in.
+
+    ``firsts`` says by a hash's high bits where to begin; at most ``most`` hashes share these. Hashes are
+    evenly spread, so that a few steps from there lead to any of them.
+    """
+
+    hashes: U32
+    firsts: npt.NDArray[np.int32]
+    most: int
+    low_bits: np.uint32
+
+    @classmethod
+    def of(cls, hashes: U32) -> _Buckets:
+        """Two to four beginnings for every hash; behind the last one a hash that no n-gram has."""
+        bits = min(BITS, len(hashes).bit_length() + 1)
+        low = np.uint32(BITS - bits)
+        firsts = np.searchsorted(hashes, np.arange(1 << bits, dtype=np.uint32) << low)
+        most = int(np.diff(firsts, append=len(hashes)).max())
+        return cls(np.append(hashes, np.uint32(1 << BITS)), firsts.astype(np.int32), most, low)
+
+    def find(self, hashes: U32) -> tuple[Places, Places]:
+        """Which of the hashes have a bucket, and these buckets."""
+        at = self.firsts.take(hashes >> self.low_bits)
+        for _ in range(self.most):
+            at += self.hashes.take(at) < hashes
+        known = np.flatnonzero(self.hashes.take(at) == hashes)
+        return known, at[known].astype(np.int64)
 
 
 @dataclass(frozen=True)
@@ -71,61 +92,66 @@ class LexicalPart:
     features: Features
     slices: Mapping[str, slice]
 
-    def read(self, text: str) -> Reading:
-        """Look the text's n-grams up; unknown ones are dropped. Values are L2-normalised TF-IDF."""
-        return self.read_all([text])[0]
+    @cached_property
+    def _buckets(self) -> _Buckets:
+        return _Buckets.of(self.hashes)
 
-    def read_all(self, texts: Sequence[str]) -> list[Reading]:
-        """``read`` for every text, in one go: many short texts cost little more than one."""
-        found = all_occurrences(texts, self.features)
-        rows = self._rows(np.concatenate([one.hashes for one in found])) if found else np.zeros(0, np.int64)
-        known = rows >= 0
-        cuts = np.cumsum([0, *(len(one.hashes) for one in found)])
-        owner = np.repeat(np.arange(len(found)), np.diff(cuts))[known]
+    @cached_property
+    def _columns(self) -> F32:
+        """[outputs, heads]: 1 where the output is the head's."""
+        columns = np.zeros((len(self.scale), len(self.slices)), np.float32)
+        for column, piece in enumerate(self.slices.values()):
+            columns[piece, column] = 1.0
+        return columns
+
+    def read_all(self, texts: Sequence[str]) -> Reading:
+        """Look the texts' n-grams up; unknown ones are dropped. Values are L2-normalised TF-IDF.
+
+        In one go: many short texts cost little more than one.
+        """
+        found = runs(texts, self.features)
+        known, buckets = self._buckets.find(found.hashes)
+        owner = found.texts(known)
         width = max(1, len(self.hashes))
-        keys, place, counts = np.unique(owner * width + rows[known], return_inverse=True, return_counts=True)
-        of_text, buckets = np.divmod(keys, width)
-        values = (1.0 + np.log(counts.astype(np.float32))) * self.idf[buckets]
-        firsts = np.searchsorted(of_text, np.arange(len(found) + 1)).tolist()
-        knowns = np.searchsorted(owner, np.arange(len(found) + 1)).tolist()
-        return [
-            Reading(
-                buckets[firsts[n] : firsts[n + 1]],
-                _normed(values[firsts[n] : firsts[n + 1]]),
-                one.starts[known[cuts[n] : cuts[n + 1]]],
-                one.ends[known[cuts[n] : cuts[n + 1]]],
-                place[knowns[n] : knowns[n + 1]] - firsts[n],
-            )
-            for n, one in enumerate(found)
-        ]
-
-    def _rows(self, hashes: npt.NDArray[np.uint32]) -> npt.NDArray[np.int64]:
-        """The bucket of each hash, -1 where there is none."""
-        if not len(self.hashes):
-            return np.full(len(hashes), -1, np.int64)
-        at = np.searchsorted(self.hashes, hashes)
-        at[at == len(self.hashes)] = 0
-        return np.where(self.hashes[at] == hashes, at, -1)
+        keys, place, counts = _counted(owner * width + buckets)
+        rows = keys % width
+        bounds = np.searchsorted(keys, np.arange(len(texts) + 1) * width).tolist()
+        logs: F32 = np.log(counts.astype(np.float32))
+        values = _normed((np.float32(1.0) + logs) * self.idf[rows], bounds)
+        return Reading(bounds, rows, values, owner, *found.spans(known), place)
 
     def scores(self, reading: Reading) -> F32:
-        """Decision values [outputs] of one text."""
-        picked = self.weights[reading.rows].astype(np.float32)
-        result: F32 = (reading.values @ picked) * self.scale + self.bias
-        return result
+        """Decision values [texts, outputs]."""
+        sums = np.empty((len(reading.bounds) - 1, len(self.scale)), np.float32)
+        for text, (start, end) in enumerate(pairwise(reading.bounds)):
+            picked = self.weights.take(reading.rows[start:end], axis=0).astype(np.float32)
+            np.dot(reading.values[start:end], picked, out=sums[text])
+        return sums * self.scale + self.bias
 
     def evidence(
-        self, text: str, reading: Reading, claims: Sequence[Claim], most: int = 3
-    ) -> list[tuple[Evidence, ...]]:
-        """For every claim the ``most`` spans that spoke for its output more than for its rivals."""
+        self, texts: Sequence[str], reading: Reading, claims: F32, most: int = 3
+    ) -> list[dict[str, tuple[Evidence, ...]]]:
+        """For every text and head the ``most`` spans that spoke for its answer more than for its rivals.
+
+        ``claims`` [texts, outputs] hold 1 for a head's answer, and for each rival its share of -1.
+        """
         if not len(reading.rows):
-            return [()] * len(claims)
-        # For all claims in one product: what speaks for the output, less what speaks for its rivals.
-        asked = np.zeros((len(self.scale), len(claims)), np.float32)
-        for column, claim in enumerate(claims):
-            asked[claim.piece, column] = -claim.rivals
-            asked[claim.output, column] += 1.0
-        weighed = self.weights[reading.rows].astype(np.float32) @ (asked * self.scale[:, None])
-        return _spans(text, reading, reading.values * weighed.T, most)
+            return [dict.fromkeys(self.slices, ()) for _ in texts]
+        counts = np.bincount(reading.place)
+        shares = np.maximum(self._gains(reading, claims), 0.0) / counts[:, None]
+        row = Row.of(texts)
+        firsts = row.firsts[reading.texts]
+        heats = heat(row, reading.starts + firsts, reading.ends + firsts, shares[reading.place])
+        return [dict(zip(self.slices, spans, strict=True)) for spans in hottest(row, heats, most)]
+
+    def _gains(self, reading: Reading, claims: F32) -> F32:
+        """[rows, heads]: what each bucket of a text adds to the answer of a head, less what to its rivals."""
+        asked = (claims * self.scale)[:, :, None] * self._columns
+        gains = np.empty((len(reading.rows), len(self.slices)), np.float32)
+        for text, (start, end) in enumerate(pairwise(reading.bounds)):
+            picked = self.weights.take(reading.rows[start:end], axis=0).astype(np.float32)
+            np.dot(picked, asked[text], out=gains[start:end])
+        return gains * reading.values[:, None]
 
     def save(self, path: Path) -> None:
         """Write as safetensors."""
@@ -162,54 +188,24 @@ class LexicalPart:
         return part
 
 
-def _normed(values: F32) -> F32:
-    norm = float(np.sqrt((values * values).sum())) or 1.0
-    return (values / norm).astype(np.float32)
+def _counted(keys: Places) -> tuple[Places, Places, Places]:
+    """The different keys in order, the place of each given one among them, and how often each was given."""
+    order = np.argsort(keys, kind="stable")
+    ordered = keys[order]
+    new = np.ones(len(keys), np.bool_)
+    np.not_equal(ordered[1:], ordered[:-1], out=new[1:])
+    place = np.empty(len(keys), np.int64)
+    place[order] = np.cumsum(new) - 1
+    return ordered[new], place, np.bincount(place)
 
 
-def _spans(text: str, reading: Reading, gains: F32, most: int) -> list[tuple[Evidence, ...]]:
-    """Spread each bucket's gain [claims, buckets] over the characters it covers; the strongest runs."""
-    claims, places = len(gains), len(text) + 1
-    counts = np.bincount(reading.place, minlength=len(reading.rows))
-    shares = np.maximum(gains, 0) / np.maximum(counts, 1)
-    each = shares[:, reading.place] / np.maximum(reading.ends - reading.starts, 1)
-    at = np.concatenate([reading.starts, reading.ends]) + np.arange(claims)[:, None] * places
-    steps = np.bincount(at.ravel(), np.concatenate([each, -each], axis=1).ravel(), claims * places)
-    heat = np.cumsum(steps.reshape(claims, places), axis=1, dtype=np.float64)[:, :-1]
-    return _hottest(text, heat, most)
-
-
-def _hottest(text: str, heat: npt.NDArray[np.float64], most: int) -> list[tuple[Evidence, ...]]:
-    """Runs of characters that are hotter than a third of the hottest and than twice the mean."""
-    totals = heat.sum(axis=1)
-    least = np.maximum(heat.max(axis=1) * 0.35, 2.0 * totals / heat.shape[1])
-    hot = np.zeros((len(heat), heat.shape[1] + 2), bool)
-    hot[:, 1:-1] = (heat > least[:, None]) & (totals > 0)[:, None]
-    claim, edge = np.nonzero(hot[:, 1:] != hot[:, :-1])
-    bounds = [_trimmed(text, start, end) for start, end in edge.reshape(-1, 2).tolist()]
-    summed = np.zeros((len(heat), heat.shape[1] + 1))
-    np.cumsum(heat, axis=1, out=summed[:, 1:])
-    owner, ends = claim[::2], np.array(bounds, np.int64).reshape(-1, 2)
-    weights = (summed[owner, ends[:, 1]] - summed[owner, ends[:, 0]]) / totals[owner]
-    found: list[list[Evidence]] = [[] for _ in heat]
-    for n, (start, end), weight in zip(owner.tolist(), bounds, weights.tolist(), strict=True):
-        if end - start >= 2:
-            found[n].append(Evidence(start, end, round(weight, 4)))
-    return [_first(runs, most) for runs in found]
-
-
-def _first(runs: list[Evidence], most: int) -> tuple[Evidence, ...]:
-    if len(runs) > most:
-        runs = sorted(sorted(runs, key=lambda item: -item.weight)[:most], key=lambda item: item.start)
-    return tuple(runs)
-
-
-def _trimmed(text: str, start: int, end: int) -> tuple[int, int]:
-    while start < end and not text[start].isalnum():
-        start += 1
-    while end > start and not text[end - 1].isalnum():
-        end -= 1
-    return start, end
+def _normed(values: F32, bounds: Sequence[int]) -> F32:
+    """Each text's values divided by their length as a vector."""
+    squares = values * values
+    normed = np.empty_like(values)
+    for start, end in pairwise(bounds):
+        np.divide(values[start:end], np.sqrt(squares[start:end].sum()), out=normed[start:end])
+    return normed
 
 
 def head_slices(sizes: Sequence[tuple[str, int]]) -> dict[str, slice]:

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from classifier.calibration import PARTS, Calibration
+from classifier.calibration import PARTS, Calibration, SideBySide
 from classifier.encoder import EncoderPart, Tokens, load_encoder
 from classifier.errors import ModelError
 from classifier.folder import ModelFolder, open_folder
-from classifier.lexical import Claim, Evidence, LexicalPart, Reading, head_slices
+from classifier.lexical import Evidence, LexicalPart, head_slices
 from data.scheme import Head, Scheme
 
 __all__ = ["Evidence", "Prediction", "Predictor", "Tokens"]
@@ -60,6 +60,7 @@ class Predictor:
         self.encoder = encoder
         self.lexical = lexical
         self._slices = head_slices([(name, len(head.codes)) for name, head in folder.heads.items()])
+        self._calibrated: dict[str, SideBySide] = {}
 
     @classmethod
     def load(
@@ -158,19 +159,24 @@ class Predictor:
         encoder = self.encoder if part != "lexical" else None
         lexical = self.lexical if part != "encoder" or evidence else None
         logits, embeddings = encoder.run(texts, tokens) if encoder else (None, None)
-        readings = lexical.read_all(texts) if lexical else []
-        values = _scores(lexical, readings) if lexical and part != "encoder" else None
-        probabilities = self._calibrated(part, logits, values)
-        spans = self._evidence(lexical, texts, readings, probabilities) if lexical and evidence else None
-        codes = {head: self.heads[head].codes for head in probabilities}
+        reading = lexical.read_all(texts) if lexical else None
+        values = lexical.scores(reading) if lexical and reading and part != "encoder" else None
+        calibration = self._side_by_side(part)
+        probabilities = calibration.apply(logits, values)
+        spans = (
+            lexical.evidence(texts, reading, calibration.claims(probabilities))
+            if lexical and reading and evidence
+            else None
+        )
+        codes = {head: self.heads[head].codes for head in self._slices}
         return [
             Prediction(
-                {head: matrix[row] for head, matrix in probabilities.items()},
+                {head: shares[piece] for head, piece in self._slices.items()},
                 codes,
                 spans[row] if spans else {},
                 embeddings[row] if embeddings is not None else np.zeros(0, np.float32),
             )
-            for row in range(len(texts))
+            for row, shares in enumerate(probabilities)
         ]
 
     def raw_scores(self, texts: Sequence[str]) -> dict[str, F32]:
@@ -179,7 +185,7 @@ class Predictor:
         if self.encoder is not None:
             found["encoder"] = self.encoder.run(texts)[0]
         if self.lexical is not None:
-            found["lexical"] = _scores(self.lexical, self.lexical.read_all(texts))
+            found["lexical"] = self.lexical.scores(self.lexical.read_all(texts))
         return found
 
     def slice_of(self, head: str) -> slice:
@@ -202,44 +208,11 @@ class Predictor:
                     "the model differently or the folder is damaged"
                 )
 
-    def _calibrated(self, part: str, logits: F32 | None, values: F32 | None) -> dict[str, F32]:
-        return {
-            head: self.calibration.of(part, head).apply(
-                None if logits is None else logits[:, piece], None if values is None else values[:, piece]
-            )
-            for head, piece in self._slices.items()
-        }
-
-    def _evidence(
-        self,
-        lexical: LexicalPart,
-        texts: Sequence[str],
-        readings: Sequence[Reading],
-        probabilities: Mapping[str, F32],
-    ) -> list[dict[str, tuple[Evidence, ...]]]:
-        best = {head: matrix.argmax(axis=1) for head, matrix in probabilities.items()}
-        rivals = {head: _rivals(matrix, best[head]) for head, matrix in probabilities.items()}
-        best_of = {head: places.tolist() for head, places in best.items()}
-        found = []
-        for row, (text, reading) in enumerate(zip(texts, readings, strict=True)):
-            claims = [
-                Claim(piece.start + best_of[head][row], piece, rivals[head][row])
-                for head, piece in self._slices.items()
-            ]
-            found.append(dict(zip(self._slices, lexical.evidence(text, reading, claims), strict=True)))
-        return found
-
-
-def _scores(lexical: LexicalPart, readings: Sequence[Reading]) -> F32:
-    return np.stack([lexical.scores(reading) for reading in readings])
-
-
-def _rivals(probabilities: F32, best: npt.NDArray[np.int64]) -> F32:
-    """How much each other label of a head competes with the best one [rows, labels]; rows sum to 1.
-
-    A little is added to all, so that a certain answer still has rivals to be explained against.
-    """
-    others = probabilities + np.float32(1e-4)
-    others[np.arange(len(best)), best] = 0.0
-    result: F32 = others / np.maximum(others.sum(axis=1, keepdims=True), np.float32(1e-9))
-    return result
+    def _side_by_side(self, part: str) -> SideBySide:
+        """Made at a part's first answer; two threads may both make it, and make the same."""
+        made = self._calibrated.get(part)
+        if made is None:
+            of = self.calibration.of
+            made = SideBySide.of([(piece, of(part, head)) for head, piece in self._slices.items()])
+            self._calibrated[part] = made
+        return made

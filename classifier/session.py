@@ -11,13 +11,16 @@ import numpy as np
 import numpy.typing as npt
 import openvino
 
+from classifier.packing import packed
+
 __all__ = ["Session"]
 
 
 class Session:
     """A compiled graph. Safe to call from several threads: ``at_once`` run side by side, more have to wait.
 
-    Each has ``threads`` for one matrix product.
+    Each has ``threads`` for one matrix product. ``packs``: it takes texts as ``classifier.packing.laid_out``
+    gives them, not as padded rows.
     """
 
     def __init__(self, file: Path, threads: int, at_once: int = 1) -> None:
@@ -28,13 +31,16 @@ class Session:
             "INFERENCE_PRECISION_HINT": "f32",
             "ENABLE_CPU_PINNING": False,  # the event loop and the database need the cores as well
         }
-        compiled = openvino.Core().compile_model(str(file), "CPU", options)
+        core = openvino.Core()
+        without_padding = packed(core.read_model(str(file)))
+        self.packs = without_padding is not None
+        compiled = core.compile_model(without_padding or core.read_model(str(file)), "CPU", options)
         self._idle: SimpleQueue[Any] = SimpleQueue()
         for _ in range(at_once):
             self._idle.put(compiled.create_infer_request())
 
     def run(
-        self, outputs: Sequence[str], inputs: Mapping[str, npt.NDArray[np.int64]]
+        self, outputs: Sequence[str], inputs: Mapping[str, npt.NDArray[Any]]
     ) -> list[npt.NDArray[np.float32]]:
         """The named outputs of the graph."""
         request = self._idle.get()

@@ -63,12 +63,12 @@ def prepare(text: str, title: str = "") -> Prepared:
     but full stops in the title; a text that consists of boilerplate alone is kept.
     """
     body, masked = _prepared(text)
-    head, _ = _prepared(title) if title else (_Traced("", []), ())
+    head, _ = _prepared(title) if title else (_Traced("", ()), ())
     opening = head.text.rstrip("。 ")
     if opening and not body.text.startswith(opening):
         prefix = f"{opening}。" if body.text else opening
-        body = _Traced(prefix + body.text, [NOWHERE] * len(prefix) + body.offsets)
-    return Prepared(body.text, tuple(body.offsets), masked)
+        body = _Traced(prefix + body.text, (NOWHERE,) * len(prefix) + body.offsets)
+    return Prepared(body.text, body.offsets, masked)
 
 
 def redact(text: str) -> str:
@@ -93,16 +93,33 @@ def is_blank(text: str) -> bool:
 def _prepared(text: str) -> tuple[_Traced, tuple[MaskedSpan, ...]]:
     cleaned = _cleaned(text)
     found = find_personal_data(cleaned.text)
+    if not found:
+        return _without_boilerplate(cleaned), ()
     masked = tuple(MaskedSpan(hit.kind, *cleaned.span(hit.start, hit.end)) for hit in found)
     edits = [(hit.start, hit.end, placeholder(hit.kind)) for hit in found]
     return _without_boilerplate(cleaned.replaced(edits)), masked
 
 
 def _cleaned(text: str) -> _Traced:
-    traced = _Traced(text, list(zip(range(len(text)), range(1, len(text) + 1), strict=True)))
+    traced = _Traced(text, _own_offsets(len(text)))
     for step in _STEPS:
         traced = step(traced)
     return traced
+
+
+def _own_offsets(length: int) -> tuple[tuple[int, int], ...]:
+    """[start, end) of each character of a text as it came: most texts share their beginning."""
+    if length <= _USUAL_LENGTH:
+        return _usual_offsets()[:length]
+    return tuple(zip(range(length), range(1, length + 1), strict=True))
+
+
+_USUAL_LENGTH = 2000  # characters
+
+
+@lru_cache(maxsize=1)
+def _usual_offsets() -> tuple[tuple[int, int], ...]:
+    return tuple(zip(range(_USUAL_LENGTH), range(1, _USUAL_LENGTH + 1), strict=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +127,7 @@ class _Traced:
     """A text under change whose characters keep their [start, end) in the original."""
 
     text: str
-    offsets: list[tuple[int, int]]
+    offsets: tuple[tuple[int, int], ...]
 
     def span(self, start: int, end: int) -> tuple[int, int]:
         return self.offsets[start][0], self.offsets[end - 1][1]
@@ -130,7 +147,7 @@ class _Traced:
             at = end
         if not parts:
             return self
-        return _Traced("".join([*parts, self.text[at:]]), offsets + self.offsets[at:])
+        return _Traced("".join([*parts, self.text[at:]]), (*offsets, *self.offsets[at:]))
 
     def sub(self, pattern: re.Pattern[str], new: Callable[[re.Match[str]], str]) -> _Traced:
         return self.replaced((*hit.span(), new(hit)) for hit in pattern.finditer(self.text))
@@ -161,15 +178,16 @@ def _tags(traced: _Traced) -> _Traced:
 
 
 _CJK = re.compile(r"[\u4e00-\u9fff]")
-_UNUSUAL = re.compile(r"[^\x20-\x7e\u4e00-\u9fff]")
 # Punctuation that NFKC would turn into ASCII and that reads better as it is.
-_KEPT = frozenset("，。！？：；（）“”‘’、《》〈〉【】〔〕「」『』—…·￥")
+_KEPT = "，。！？：；（）“”‘’、《》〈〉【】〔〕「」『』—…·￥"
+_UNUSUAL = re.compile(rf"[^\x20-\x7e\u4e00-\u9fff{_KEPT}]")
 _INVISIBLE = "\ufffd\u115f\u1160\u3164\uffa0"  # the mark of a failed decoding, and Hangul fillers
 _LINE_ENDS = frozenset("\t\n\r\x0b\x0c\x1c\x1d\x1e\x1f\x85")
 
 
 def _folded_characters(traced: _Traced) -> _Traced:
-    unusual = set(_UNUSUAL.findall(traced.text))
+    if not (unusual := set(_UNUSUAL.findall(traced.text))):
+        return traced
     changed = {char: new for char in unusual if (new := _folded(char)) != char}
     if not changed:
         return traced
@@ -188,7 +206,7 @@ def _folded(char: str) -> str:
         return " "
     if category in ("Cc", "Cf", "Cs", "Co") or char in _INVISIBLE or _selects_variant(char):
         return ""
-    if char in _KEPT or category == "No":  # ① would merge with a digit before it
+    if category == "No":  # ① would merge with a digit before it
         return char
     folded = unicodedata.normalize("NFKC", char)
     return folded if len(folded) <= 4 and not folded[:1].isspace() else char
@@ -200,8 +218,7 @@ def _selects_variant(char: str) -> bool:
 
 def _simplified(traced: _Traced) -> _Traced:
     # Simplified texts keep to GB 2312 nearly always: the tables are loaded only when one does not.
-    strange = set(traced.text) - _gb2312()
-    if not strange or not _CJK.search("".join(strange)):
+    if not _beyond_gb2312().search(traced.text):
         return traced
     characters, words, exceptions = _traditional()
     simplified = list(traced.text.translate(characters))
@@ -211,10 +228,11 @@ def _simplified(traced: _Traced) -> _Traced:
 
 
 @lru_cache(maxsize=1)
-def _gb2312() -> frozenset[str]:
-    """The characters of GB 2312."""
-    codes = (bytes((row, cell)) for row in range(0xA1, 0xF8) for cell in range(0xA1, 0xFF))
-    return frozenset(code.decode("gb2312", "ignore") for code in codes) - {""}
+def _beyond_gb2312() -> re.Pattern[str]:
+    """A Chinese character (as `_CJK`) that GB 2312 lacks."""
+    codes = (bytes((row, cell)) for row in range(0xB0, 0xF8) for cell in range(0xA1, 0xFF))
+    known = {code.decode("gb2312", "ignore") for code in codes}
+    return re.compile("[" + "".join(c for c in map(chr, range(0x4E00, 0xA000)) if c not in known) + "]")
 
 
 @lru_cache(maxsize=1)
@@ -245,10 +263,12 @@ _REPEATED = re.compile(r"([^\w\s\[\]])\1{3,}")
 
 
 def _single_spaces(traced: _Traced) -> _Traced:
+    if " " not in traced.text:
+        return traced
     traced = traced.sub(_SPACES, lambda _: " ").sub(_LOOSE, lambda _: "")
     text = traced.text
     start = len(text) - len(text.lstrip(" "))
-    return traced.part(start, len(text.rstrip(" "))) if text.strip(" ") else _Traced("", [])
+    return traced.part(start, len(text.rstrip(" "))) if text.strip(" ") else _Traced("", ())
 
 
 def _short_rows_of_marks(traced: _Traced) -> _Traced:

@@ -4,6 +4,9 @@ understand   prepare the text and look for what the urgency rules raise (before 
 respond      assess urgency, find tier and unit, decide, and put it into the words of the API
 
 Both are plain functions without I/O. Spans leave this module as offsets into the text as it was sent.
+
+An answer is some forty messages one in another. They are put together as plain values (``Told``) and made
+by one validation of the whole: one by one they cost more than twice as much.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import cached_property
+from typing import Any
 
 from classifier.neighbours import Adjusted, Neighbour, adjust
 from classifier.predictor import Prediction, Tokens
@@ -20,21 +23,7 @@ from data.cleaning import Prepared, prepare
 from serving.decision import HEAD_NAMES, Decision, Reason, decide
 from serving.dispatch import TierChoice, UnitAnswer, find_tier, find_unit
 from serving.memory import telling
-from serving.messages import (
-    Answer,
-    Choice,
-    DecisionOut,
-    HeadAnswer,
-    MaskedOut,
-    ReasonOut,
-    Span,
-    TierAnswer,
-    TriggerOut,
-    UnitAnswerOut,
-    UnitChoice,
-    UnitOut,
-    UrgencyOut,
-)
+from serving.messages import Answer
 from serving.models import Model
 from serving.urgency import LEVELS, Trigger, UrgencyAnswer, assess
 
@@ -43,6 +32,8 @@ __all__ = ["Asked", "Understood", "answer_one", "respond", "understand"]
 URGENT_RANK = 2  # 紧急: rules call half of all nuisance 较急, a lane for that would be no lane
 ALTERNATIVES = 4  # further labels told beside the first one
 KNOWN_HEADS = frozenset({"category", "appeal_type", "urgency", "tier", "unit"})  # the rest goes to `extra`
+
+Told = dict[str, Any]  # a message of the API, not yet validated
 
 
 @dataclass(frozen=True)
@@ -90,29 +81,16 @@ def respond(
     `alike` are corrected appeals like this one: they adjust the prediction first.
     """
     adjusted = adjust(prediction, alike) if alike else None
-    found = Found(model, understood.prepared, adjusted.prediction if adjusted else prediction)
+    found = Found.of(model, understood.prepared, adjusted.prediction if adjusted else prediction)
     settled = _settle(found, understood)
-    decision = settled.decision
+    told = _told(found, settled, understood.asked)
     if adjusted:
-        alone = Found(model, understood.prepared, prediction)
+        alone = Found.of(model, understood.prepared, prediction)
         decision = _decide_again(found, alone, settled, understood, adjusted)
-    urgency, unit, tier = settled.urgency, settled.unit, settled.tier
-    return Answer(
-        id=understood.asked.id,
-        received_at=understood.asked.received_at,
-        category=found.told("category"),
-        appeal_type=found.told("appeal_type"),
-        urgency=_urgency(found, urgency),
-        tier=_tier(found, tier),
-        unit=_unit(found, unit),
-        decision=_decision(decision),
-        extra={name: told for name in sorted(found.names - KNOWN_HEADS) if (told := found.told(name))},
-        masked=[MaskedOut(kind=span.kind, start=span.start, end=span.end) for span in found.prepared.masked],
-        memory=telling.told(adjusted, lambda head, code: model.paths[head][code][-1]) if adjusted else [],
-        without_memory={head: alone.first(head) for head in adjusted.heads} if adjusted else {},
-        model_version=model.version,
-        scheme_version=model.scheme.version,
-    )
+        told["decision"] = _decision(decision)
+        told["memory"] = telling.told(adjusted, lambda head, code: model.paths[head][code][-1])
+        told["without_memory"] = {head: alone.first(head) for head in adjusted.heads}
+    return Answer.model_validate(told)
 
 
 def answer_one(model: Model, asked: Asked) -> Answer:
@@ -124,59 +102,55 @@ def answer_one(model: Model, asked: Asked) -> Answer:
 
 @dataclass(frozen=True)
 class Found:
-    """What the model found in a prepared text, head by head; a head the scheme lacks gives nothing."""
+    """What the model found in a prepared text, head by head; a head the scheme lacks gives nothing.
+
+    ``ranked[head]`` are the head's likeliest labels with their probabilities, best first.
+    """
 
     model: Model
     prepared: Prepared
     prediction: Prediction
+    ranked: Mapping[str, Sequence[tuple[str, float]]]
 
-    @cached_property
-    def names(self) -> frozenset[str]:
-        """Heads that the model answered."""
-        return frozenset(self.prediction.probabilities)
-
-    @cached_property
-    def _first(self) -> Mapping[str, Sequence[tuple[str, float]]]:
-        return {head: self.prediction.top(head, 1 + ALTERNATIVES) for head in self.names}
+    @classmethod
+    def of(cls, model: Model, prepared: Prepared, prediction: Prediction) -> Found:
+        """What a prediction says of the prepared text."""
+        ranked = {head: prediction.top(head, 1 + ALTERNATIVES) for head in prediction.probabilities}
+        return cls(model, prepared, prediction, ranked)
 
     def shares(self, head: str) -> dict[str, float]:
         """Label → probability; empty without the head."""
-        return self.prediction.distribution(head) if head in self.names else {}
+        return self.prediction.distribution(head) if head in self.ranked else {}
 
     def best(self, head: str) -> str:
         """The most probable label's code; "" without the head."""
-        return self._first[head][0][0] if head in self.names else ""
+        return self.ranked[head][0][0] if head in self.ranked else ""
 
-    def told(self, head: str) -> HeadAnswer | None:
-        """The head's answer in the API's words."""
-        if head not in self._told:
-            self._told[head] = self._tell(head) if head in self.names else None
-        return self._told[head]
+    def told(self, head: str) -> Told | None:
+        """The head's answer (HeadAnswer)."""
+        if head not in self.ranked:
+            return None
+        first, *others = self.choices(head)
+        return {**first, "alternatives": others, "evidence": self.evidence(head)}
 
-    @cached_property
-    def _told(self) -> dict[str, HeadAnswer | None]:
-        return {}
-
-    def _tell(self, head: str) -> HeadAnswer:
+    def choices(self, head: str) -> list[Told]:
+        """The head's likeliest labels (Choice), best first."""
         paths = self.model.paths[head]
-        first, *others = (
+        return [
             {"code": code, "name": paths[code][-1], "path": paths[code], "probability": _share(share)}
-            for code, share in self._first[head]
-        )
-        # One call for the answer and all that hangs on it: made one by one they cost four times as much.
-        return HeadAnswer.model_validate({**first, "alternatives": others, "evidence": self.evidence(head)})
+            for code, share in self.ranked[head]
+        ]
 
-    def first(self, head: str) -> Choice:
-        """The head's most probable label."""
-        (code, share), path = self._first[head][0], self.model.paths[head]
-        return Choice(code=code, name=path[code][-1], path=list(path[code]), probability=_share(share))
+    def first(self, head: str) -> Told:
+        """The head's most probable label (Choice)."""
+        return self.choices(head)[0]
 
-    def evidence(self, head: str) -> list[Span]:
-        """What spoke for the head's answer, in the text as it was sent; the title's part is left out."""
+    def evidence(self, head: str) -> list[Told]:
+        """What spoke for the head's answer (Span), in the text as it was sent, without the title's part."""
         spans = self.prediction.evidence.get(head, ())
         told = [(*self.prepared.original_span(span.start, span.end), span.weight) for span in spans]
         return [
-            Span(start=start, end=end, weight=round(float(weight), 4))
+            {"start": start, "end": end, "weight": round(float(weight), 4)}
             for start, end, weight in sorted(told)
             if start >= 0
         ]
@@ -214,7 +188,7 @@ def _decide_again(
 
 def _answers(found: Found, settled: Settled) -> dict[str, str]:
     """head → the code that is answered: rules, table and fitting counted in."""
-    best = {head: found.best(head) for head in sorted(found.names)}
+    best = {head: found.best(head) for head in sorted(found.ranked)}
     told = {"urgency": settled.urgency.level, "tier": settled.tier.tier, "unit": settled.unit.lead}
     return best | {head: code for head, code in told.items() if head in best}
 
@@ -264,7 +238,7 @@ def _decide(
         found.model.scheme,
         urgency,
         unit,
-        {name: found.shares(name) for name in ("category", "appeal_type")},
+        {name: dict(found.ranked.get(name, ())) for name in ("category", "appeal_type")},
         found.model.thresholds,
         asked.received_at,
         text=found.prepared.text,
@@ -276,84 +250,104 @@ def _decide(
     )
 
 
-def _urgency(found: Found, urgency: UrgencyAnswer) -> UrgencyOut:
-    triggers = [_trigger(found, trigger) for trigger in urgency.triggers]
-    return UrgencyOut(
-        level=urgency.level,
-        probability=_share(urgency.probability),
-        triggers=triggers,
-        model=found.told("urgency"),
-    )
+def _told(found: Found, settled: Settled, asked: Asked) -> Told:
+    """All that an answer tells, but for what look-alikes changed (Answer)."""
+    model = found.model
+    return {
+        "id": asked.id,
+        "received_at": asked.received_at,
+        "category": found.told("category"),
+        "appeal_type": found.told("appeal_type"),
+        "urgency": _urgency(found, settled.urgency),
+        "tier": _tier(found, settled.tier),
+        "unit": _unit(found, settled.unit),
+        "decision": _decision(settled.decision),
+        "extra": {head: found.told(head) for head in sorted(found.ranked.keys() - KNOWN_HEADS)},
+        "masked": [
+            {"kind": span.kind, "start": span.start, "end": span.end} for span in found.prepared.masked
+        ],
+        "memory": [],
+        "without_memory": {},
+        "model_version": model.version,
+        "scheme_version": model.scheme.version,
+    }
 
 
-def _trigger(found: Found, trigger: Trigger) -> TriggerOut:
+def _urgency(found: Found, urgency: UrgencyAnswer) -> Told:
+    """How urgent, and why (UrgencyOut)."""
+    return {
+        "level": urgency.level,
+        "probability": _share(urgency.probability),
+        "triggers": [_trigger(found, trigger) for trigger in urgency.triggers],
+        "model": found.told("urgency"),
+    }
+
+
+def _trigger(found: Found, trigger: Trigger) -> Told:
+    """What raised the urgency (TriggerOut)."""
     start, end = found.prepared.original_span(trigger.start, trigger.end)
     in_title = start < 0
-    return TriggerOut(
-        kind=trigger.kind,
-        name=trigger.name,
-        start=None if in_title else start,
-        end=None if in_title else end,
-        text=found.prepared.text[trigger.start : trigger.end],  # prepared: personal data is masked in it
-        source=trigger.source,
-        level=trigger.level,
-        in_title=in_title,
-    )
+    return {
+        "kind": trigger.kind,
+        "name": trigger.name,
+        "start": None if in_title else start,
+        "end": None if in_title else end,
+        "text": found.prepared.text[trigger.start : trigger.end],  # personal data is masked in it
+        "source": trigger.source,
+        "level": trigger.level,
+        "in_title": in_title,
+    }
 
 
-def _tier(found: Found, tier: TierChoice) -> TierAnswer | None:
-    """The tier that fits the unit: the head's words, but for the label and who leads there."""
-    told = found.told("tier")
-    if told is None or not tier.tier:
+def _tier(found: Found, tier: TierChoice) -> Told | None:
+    """The tier that fits the unit (TierAnswer): the head's words, but for the label and who leads there."""
+    if "tier" not in found.ranked or not tier.tier:
         return None
     name = found.model.scheme.tiers[tier.tier].name
-    first = Choice(code=told.code, name=told.name, path=told.path, probability=told.probability)
-    others = [choice for choice in (first, *told.alternatives) if choice.code != tier.tier]
-    return TierAnswer(
-        code=tier.tier,
-        name=name,
-        path=[name],
-        probability=_share(tier.probability),
-        alternatives=others[:ALTERNATIVES],
-        evidence=told.evidence if told.code == tier.tier else [],
-        leader=tier.leader,
-    )
+    others = [choice for choice in found.choices("tier") if choice["code"] != tier.tier]
+    return {
+        "code": tier.tier,
+        "name": name,
+        "path": [name],
+        "probability": _share(tier.probability),
+        "alternatives": others[:ALTERNATIVES],
+        "evidence": found.evidence("tier") if found.best("tier") == tier.tier else [],
+        "leader": tier.leader,
+    }
 
 
-def _unit(found: Found, unit: UnitAnswer) -> UnitAnswerOut | None:
+def _unit(found: Found, unit: UnitAnswer) -> Told | None:
+    """Who gets the order (UnitAnswerOut)."""
     if not unit.lead:
         return None
-    return UnitAnswerOut(
-        lead=_named(found.model, unit.lead),
-        co_units=[_named(found.model, code) for code in unit.co_units],
-        alternatives=_other_units(found, unit),
-        probability=_share(unit.probability),
-        source=unit.source,
-        evidence=found.evidence("unit") if unit.lead == found.best("unit") else [],
-    )
+    return {
+        "lead": _named(found.model, unit.lead),
+        "co_units": [_named(found.model, code) for code in unit.co_units],
+        "alternatives": [
+            {**_named(found.model, code), "probability": _share(share)} for code, share in unit.alternatives
+        ],
+        "probability": _share(unit.probability),
+        "source": unit.source,
+        "evidence": found.evidence("unit") if unit.lead == found.best("unit") else [],
+    }
 
 
-def _other_units(found: Found, unit: UnitAnswer) -> list[UnitChoice]:
-    return [
-        UnitChoice(code=code, name=_named(found.model, code).name, probability=_share(share))
-        for code, share in unit.alternatives
-    ]
-
-
-def _named(model: Model, code: str) -> UnitOut:
+def _named(model: Model, code: str) -> Told:
+    """A unit by code and name (UnitOut)."""
     unit = model.scheme.units.get(code)
-    return UnitOut(code=code, name=unit.name if unit else code)
+    return {"code": code, "name": unit.name if unit else code}
 
 
-def _decision(decision: Decision) -> DecisionOut:
-    return DecisionOut(
-        action=decision.action,
-        reasons=[ReasonOut(code=reason.code, text=reason.text) for reason in decision.reasons],
-        respond_by=decision.respond_by,
-        resolve_by=decision.resolve_by,
-        transfer_to=list(decision.transfer_to),
-        at_once=decision.at_once,
-    )
+def _decision(decision: Decision) -> Told:
+    """What happens next (DecisionOut)."""
+    return {
+        "action": decision.action,
+        "reasons": [{"code": reason.code, "text": reason.text} for reason in decision.reasons],
+        "respond_by": decision.respond_by,
+        "resolve_by": decision.resolve_by,
+        "transfer_to": decision.transfer_to,
+        "at_once": decision.at_once,
+    }
 
 
 def _share(value: float) -> float:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.middleware.asyncexitstack import AsyncExitStackMiddleware
 from fastapi.responses import FileResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
+from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp
 
 from data.errors import ReviewError
 from serving.errors import (
@@ -26,7 +29,7 @@ from serving.faults import faults_of
 from serving.metrics import Metrics
 from serving.models import Model, load_model
 from serving.observed import Observed
-from serving.requests import CLIENT_CLOSED
+from serving.requests import CLIENT_CLOSED, Straight, Teller
 from serving.review.desk import Desk
 from serving.review.refusals import refusal
 from serving.routes import appeals, bulk, health, leads, model, review, review_many, session, versions
@@ -47,6 +50,18 @@ DESCRIPTION = """诉求分类与派单服务：事项分类、诉求性质、紧
 Every error has the body `{"error": {code, message, field, expected, got, hint, more}}`."""
 
 
+class _Application(FastAPI):
+    """FastAPI without its outermost layers: what they do is done by ours, at every request."""
+
+    def build_middleware_stack(self) -> ASGIApp:
+        """Observed answers what nobody expected, routes bound their bodies, telemetry is serving.tracing."""
+        assert not self.user_middleware, "add_middleware has no effect: write it into build_middleware_stack"
+        service: Service = self.state.service
+        routed = ExceptionMiddleware(AsyncExitStackMiddleware(self.router), self.exception_handlers)
+        guarded = Guard(Straight(routed, TELLERS), self.state.gate, self.router.routes)
+        return Observed(guarded, service.metrics, security_headers(service.settings))
+
+
 def create_app(
     settings: Settings, load: Callable[[Settings], Model] = load_model, together: Together | None = None
 ) -> FastAPI:
@@ -54,7 +69,7 @@ def create_app(
 
     `together`: this process is one of several that share a port.
     """
-    app = FastAPI(
+    app = _Application(
         title="jiesu 接诉",
         version="1",
         description=DESCRIPTION,
@@ -71,9 +86,8 @@ def create_app(
     app.state.desk = Desk(app.state.service)
     _add_routes(app)
     _add_page(app)
-    _add_errors(app)
-    app.add_middleware(Guard, gate=app.state.gate, routes=app.router.routes)
-    app.add_middleware(Observed, metrics=metrics, headers=security_headers(settings))
+    for kind, teller in TELLERS.items():
+        app.add_exception_handler(kind, teller)
     return app
 
 
@@ -125,14 +139,6 @@ def _add_page(app: FastAPI) -> None:
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
 
 
-def _add_errors(app: FastAPI) -> None:
-    app.add_exception_handler(ServingError, _on_serving_error)
-    app.add_exception_handler(ReviewError, _on_review_error)
-    app.add_exception_handler(RequestValidationError, _on_invalid)
-    app.add_exception_handler(HTTPException, _on_http_error)
-    app.add_exception_handler(ClientDisconnect, _on_gone)
-
-
 async def _on_serving_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, ServingError)
     return _told(request, error)
@@ -175,3 +181,12 @@ def _told(request: Request, error: ServingError, status: int | None = None) -> R
     service: Service = request.app.state.service
     service.metrics.refused(error.code)
     return problem_response(error, status)
+
+
+TELLERS: Mapping[type[Exception], Teller] = {
+    ServingError: _on_serving_error,
+    ReviewError: _on_review_error,
+    RequestValidationError: _on_invalid,
+    HTTPException: _on_http_error,
+    ClientDisconnect: _on_gone,
+}

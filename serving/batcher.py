@@ -42,8 +42,8 @@ URGENT_BATCHES = 8  # in a row, while the rest waits: the rest gets a ninth of t
 class Limits:
     """Sizes of a batch (texts, padded tokens, seconds until it counts as hung) and of the queue."""
 
-    batch_texts: int = 16
-    batch_tokens: int = 512
+    batch_texts: int = 32
+    batch_tokens: int = 1024
     batch_seconds: float = 10.0
     queue_texts: int = 1024
     queue_chars: int = 4_000_000
@@ -119,6 +119,8 @@ class Batcher:
             (self._urgent if waiting.request.urgent else self._rest).add(waiting)
         self._wake.set()
         try:
+            if len(queued) == 1:
+                return [await queued[0].answer]
             return list(await asyncio.gather(*(waiting.answer for waiting in queued)))
         finally:  # when one failed or the caller left, nobody waits for the others any more
             for waiting in queued:
@@ -238,9 +240,7 @@ class Batcher:
             if not waiting.answer.done():
                 waiting.answer.set_result(found)
 
-    def _ask(
-        self, model: Model, texts: Sequence[str], tokens: Sequence[Tokens | None]
-    ) -> list[Classified]:
+    def _ask(self, model: Model, texts: Sequence[str], tokens: Sequence[Tokens | None]) -> list[Classified]:
         predictions = model.predict(texts, tokens)
         if len(predictions) != len(texts):
             raise RuntimeError(f"expected {len(texts)} predictions, got {len(predictions)}")

@@ -29,6 +29,10 @@ LEAST_CHINESE = 0.3  # share of letters
 DEFAULT_THRESHOLD = 0.9  # where the model folder states none for a head that decides
 URGENT_FROM_TOP = 2  # the two highest levels never wait
 
+_ONE_DAY = timedelta(days=1)
+_CHINESE = re.compile(r"[\u3400-\u9fff]+")
+_LETTERS = re.compile(r"[^\W\d_]+")
+
 # From the softest to the gravest word for the same matter.
 _GRAVITY = ("表扬", "咨询", "建议", "求助", "投诉", "举报")
 _BODIES: Mapping[str, str] = {
@@ -122,7 +126,7 @@ class WorkingDays:
         for _ in range(366 * 2):  # longer than any clock; a list that closes two years is refused below
             if number <= 0:
                 return day
-            day += timedelta(days=1)
+            day += _ONE_DAY
             number -= self.works(day)
         raise ValueError("expected working days within two years, got none; check the list of holidays")
 
@@ -154,11 +158,11 @@ def decide(
 ) -> Decision:
     """The decision on one appeal.
 
-    `shares` maps head → code → probability (empty without a model); `thresholds` head → least probability
-    (the model folder's); `text` is the prepared text; `declared_type` a name or code of an appeal type, as an
-    agent typed it; `unsettled` heads an older model could not tell in the codes that are in force;
-    `remembered` doubts that corrected look-alikes raise. A `received_at` without a zone is taken as local
-    time of `zone`; deadlines carry it.
+    `shares` maps head → code → probability, of the likeliest codes at least (empty without a model);
+    `thresholds` head → least probability (the model folder's); `text` is the prepared text; `declared_type` a
+    name or code of an appeal type, as an agent typed it; `unsettled` heads an older model could not tell in
+    the codes that are in force; `remembered` doubts that corrected look-alikes raise. A `received_at` without
+    a zone is taken as local time of `zone`; deadlines carry it.
     """
     level = scheme.urgency_levels.get(urgency.level)
     clocks = level.clocks if level else {}
@@ -185,10 +189,11 @@ def deadline(
     """When the clock has run out: minutes run day and night, working days end at close of business."""
     if clock is None:
         return None
-    local = start.replace(tzinfo=ZoneInfo(zone)) if start.tzinfo is None else start.astimezone(ZoneInfo(zone))
+    there = ZoneInfo(zone)
+    local = start.replace(tzinfo=there) if start.tzinfo is None else start.astimezone(there)
     if clock.unit == "minutes":
         return local + timedelta(minutes=clock.amount)
-    return datetime.combine(calendar.after(local.date(), clock.amount), CLOSE, tzinfo=ZoneInfo(zone))
+    return datetime.combine(calendar.after(local.date(), clock.amount), CLOSE, tzinfo=there)
 
 
 def _rank_from_top(scheme: Scheme, level: str) -> int:
@@ -246,8 +251,8 @@ def _doubts(
 
 
 def _text_doubts(text: str) -> Iterable[Reason]:
-    chinese = len(re.findall(r"[\u3400-\u9fff]", text))
-    letters = len(re.findall(r"[^\W\d_]", text))
+    chinese = sum(map(len, _CHINESE.findall(text)))
+    letters = sum(map(len, _LETTERS.findall(text)))
     if not letters or chinese / letters < LEAST_CHINESE:
         yield Reason("not_chinese", "文本中几乎没有中文内容，需人工辨认")
     elif chinese < FEWEST_CHARACTERS:

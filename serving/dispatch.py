@@ -27,6 +27,7 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Literal
 
@@ -325,8 +326,8 @@ def _others(
     ranked = sorted(probs, key=probs.__getitem__, reverse=True)
     if usual and usual not in ranked[: ALTERNATIVES + 1]:
         ranked.insert(0, usual)
-    free = [code for code in ranked if code != lead and code not in accused]
-    return tuple((code, probs.get(code, 0.0)) for code in free[:ALTERNATIVES])
+    free = (code for code in ranked if code != lead and code not in accused)
+    return tuple((code, probs.get(code, 0.0)) for code in islice(free, ALTERNATIVES))
 
 
 def _upward(scheme: Scheme, unit: str, accused: Collection[str], probs: Mapping[str, float]) -> str:

@@ -34,7 +34,9 @@ def log(event: str, level: int = logging.INFO, raised: BaseException | None = No
     if logger.isEnabledFor(level):
         info = (type(raised), raised, raised.__traceback__) if raised else None
         # Made here: logging would walk the stack at every event for a place that we never tell.
-        logger.handle(logger.makeRecord(LOGGER, level, "", 0, event, (), info, extra={"facts": facts}))
+        record = logging.LogRecord(LOGGER, level, "", 0, event, (), info)
+        record.__dict__["facts"] = facts
+        logger.handle(record)
 
 
 def set_up_logs(level: str, form: Literal["json", "text"], process: int | None = None) -> None:
@@ -53,6 +55,8 @@ def set_up_logs(level: str, form: Literal["json", "text"], process: int | None =
     root = logging.getLogger()
     root.handlers = [*(one for one in root.handlers if not isinstance(one, _Own)), handler]
     logging.captureWarnings(True)
+    # Looked up for every event, and told with none.
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
 
 
 class _Own(logging.Handler):
@@ -116,8 +120,8 @@ class JsonLines(logging.Formatter):
             "at": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "event": _event(record),
-            **_facts(record),
         }
+        line |= _facts(record)
         return orjson.dumps(line, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
 
 

@@ -10,10 +10,11 @@ import math
 import platform
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from datetime import datetime
-from functools import partial
+from functools import cache, partial
 from importlib.metadata import PackageNotFoundError, version
+from types import TracebackType
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, disable_created_metrics
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
@@ -56,6 +57,7 @@ class Metrics:
         self.tracing = tracing or Tracing()
         self._together = together
         self._standing = set[tuple[str, str]]()
+        self.under_way = 0  # requests being answered; the event loop's alone
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         self._add_requests(self.registry)
@@ -66,6 +68,7 @@ class Metrics:
         self._add_security(self.registry)
         self._add_review(self.registry)
         self._add_memory(self.registry)
+        self._find_series()
         self._begin_at_zero()
 
     def _add_requests(self, own: CollectorRegistry) -> None:
@@ -76,6 +79,7 @@ class Metrics:
             "jiesu_http_request_seconds", "Request to answer", ["route"], buckets=SECONDS, registry=own
         )
         self.in_flight = Gauge("jiesu_http_requests_in_flight", "Requests being answered", registry=own)
+        self.in_flight.set_function(lambda: self.under_way)
         self.errors = Counter("jiesu_errors_total", "Requests refused, by error code", ["code"], registry=own)
         self.stage_seconds = Histogram(
             "jiesu_stage_seconds", "Time by stage of an answer", ["stage"], buckets=SECONDS, registry=own
@@ -131,9 +135,7 @@ class Metrics:
 
     def _add_model(self, own: CollectorRegistry) -> None:
         self.ready = Gauge("jiesu_ready", "1 when the part works", ["part"], registry=own)
-        self.model = Gauge(
-            "jiesu_model_info", "The model that answers", ["version", "scheme"], registry=own
-        )
+        self.model = Gauge("jiesu_model_info", "The model that answers", ["version", "scheme"], registry=own)
         self.swaps = Counter("jiesu_model_swaps_total", "Models let in for an earlier one", registry=own)
         self.load_failures = Counter(
             "jiesu_model_load_failures_total", "Models that did not load or failed their check", registry=own
@@ -194,6 +196,17 @@ class Metrics:
             "jiesu_memory_age_seconds", "Since corrections were last looked for", registry=own
         )
 
+    def _find_series(self) -> None:
+        """By labels, of all that every answer counts: to find one anew costs more than to count."""
+        self._requests = cache(self.requests.labels)
+        self._request_seconds = cache(self.request_seconds.labels)
+        self._stage_seconds = cache(self.stage_seconds.labels)
+        self._queue_seconds = cache(self.queue_seconds.labels)
+        self._decisions = cache(self.decisions.labels)
+        self._reasons = cache(self.reasons.labels)
+        self._urgency = cache(self.urgency.labels)
+        self._confidence = cache(self.confidence.labels)
+
     def _begin_at_zero(self) -> None:
         """Series that are there from the start: an alarm on growth misses what begins at 1."""
         for lane in LANES:
@@ -226,30 +239,29 @@ class Metrics:
         self.memory_bytes.set_function(size)
         self.memory_age.set_function(age)
 
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
+    def stage(self, name: str) -> AbstractContextManager[None]:
         """Time one stage of an answer (understand, model, decide, store), and draw it as a span."""
-        start = time.perf_counter()
-        try:
-            with self.tracing.span(name):
-                yield
-        finally:
-            self.stage_seconds.labels(name).observe(time.perf_counter() - start)
+        return _Stage(self._stage_seconds(name), self.tracing.span(name))
 
     def waited(self, lane: str, seconds: float) -> None:
         """A text's time in the queue is over."""
-        self.stage_seconds.labels("queue").observe(seconds)
-        self.queue_seconds.labels(lane).observe(seconds)
+        self._stage_seconds("queue").observe(seconds)
+        self._queue_seconds(lane).observe(seconds)
+
+    def responded(self, method: str, route: str, status: int, seconds: float) -> None:
+        """Count a request that was answered, however it was."""
+        self._requests(method, route, str(status)).inc()
+        self._request_seconds(route).observe(seconds)
 
     def answered(self, answer: Answer) -> None:
         """Count what was answered."""
-        self.decisions.labels(answer.decision.action).inc()
+        self._decisions(answer.decision.action).inc()
         for reason in answer.decision.reasons:
-            self.reasons.labels(reason.code).inc()
+            self._reasons(reason.code).inc()
         if answer.urgency:
-            self.urgency.labels(answer.urgency.level, _raised_by(answer.urgency)).inc()
+            self._urgency(answer.urgency.level, _raised_by(answer.urgency)).inc()
         for head, probability in _probabilities(answer):
-            self.confidence.labels(head).observe(probability)
+            self._confidence(head).observe(probability)
         if answer.memory:
             self.memory_answers.labels(_memory_effect(answer)).inc()
 
@@ -293,10 +305,29 @@ class Metrics:
             await self._together.keep(self.registry)
 
 
+class _Stage:
+    """Times what is done inside it, and draws its span around that."""
+
+    __slots__ = ("_seconds", "_span", "_start")
+
+    def __init__(self, seconds: Histogram, span: AbstractContextManager[None]) -> None:
+        self._seconds, self._span, self._start = seconds, span, 0.0
+
+    def __enter__(self) -> None:
+        self._start = time.perf_counter()
+        self._span.__enter__()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._span.__exit__(kind, error, trace)
+        self._seconds.observe(time.perf_counter() - self._start)
+
+
 def _raised_by(urgency: UrgencyOut) -> str:
     """rule where one stands for the level; else the model is alone with it, the lowest level included."""
-    rules = [one for one in urgency.triggers if one.source == "rule" and one.level == urgency.level]
-    return "rule" if rules else "model"
+    by_rule = any(one.source == "rule" and one.level == urgency.level for one in urgency.triggers)
+    return "rule" if by_rule else "model"
 
 
 def _memory_effect(answer: Answer) -> str:

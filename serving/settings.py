@@ -41,8 +41,8 @@ class Settings(BaseSettings):
     heal_seconds: float = Field(2.0, gt=0)  # pause between tries to load or connect again
     processes: int = Field(1, ge=1, le=64)  # that share the port, each a whole service; at most one per core
     model_workers: int = Field(0, ge=0, le=64)  # batches at a time of a process; 0: one per core it has
-    batch_texts: int = Field(16, ge=1)
-    batch_tokens: int = Field(512, ge=1)  # of one batch: longest text × texts; more is slower on a processor
+    batch_texts: int = Field(32, ge=1)
+    batch_tokens: int = Field(1024, ge=1)  # of one batch: longest text × texts; more gains nothing
     batch_seconds: float = Field(10.0, gt=0)  # after which a batch counts as hung
     queue_texts: int = Field(1024, ge=1)
     queue_chars: int = Field(4_000_000, ge=1)

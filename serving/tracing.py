@@ -17,7 +17,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
@@ -30,7 +30,7 @@ from serving.settings import Settings
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import SpanExporter
-    from opentelemetry.trace import Span
+    from opentelemetry.trace import Span, Tracer
 
 __all__ = ["Named", "Tracing"]
 
@@ -75,20 +75,22 @@ class Tracing:
         """Whether spans are drawn."""
         return self._tracer is not None
 
-    @contextmanager
-    def request(self, traceparent: str, path: str) -> Iterator[Named]:
+    def request(self, traceparent: str, path: str) -> AbstractContextManager[Named]:
         """The span of a request to the API, below its caller's if that one told its own.
 
         Gives what is to be called once method, route and status are known.
         """
         if self._tracer is None or not path.startswith("/v1/"):
-            yield _unnamed
-            return
+            return nullcontext(_unnamed)
+        return self._request(self._tracer, traceparent)
+
+    @contextmanager
+    def _request(self, tracer: Tracer, traceparent: str) -> Iterator[Named]:
         from opentelemetry.trace import SpanKind
         from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
         parent = TraceContextTextMapPropagator().extract({"traceparent": traceparent})
-        with self._tracer.start_as_current_span(
+        with tracer.start_as_current_span(
             "request", parent, SpanKind.SERVER, record_exception=False, set_status_on_exception=False
         ) as span:
             sampled = span.is_recording()
@@ -100,13 +102,15 @@ class Tracing:
                 _room.reset(room)
                 trace_id.reset(known)
 
-    @contextmanager
-    def span(self, name: str) -> Iterator[None]:
+    def span(self, name: str) -> AbstractContextManager[None]:
         """A stage of the request at hand; nothing outside of one."""
         if self._tracer is None or not _taken():
-            yield
-            return
-        with self._tracer.start_as_current_span(name, record_exception=False, set_status_on_exception=False):
+            return nullcontext()
+        return self._span(self._tracer, name)
+
+    @contextmanager
+    def _span(self, tracer: Tracer, name: str) -> Iterator[None]:
+        with tracer.start_as_current_span(name, record_exception=False, set_status_on_exception=False):
             yield
 
     def past(self, name: str, began: float, ended: float, **facts: int | str) -> None:

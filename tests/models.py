@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-
 from classifier.calibration import Calibration
 from data.appeals import Row
 from data.scheme import Scheme
@@ -59,10 +57,8 @@ def toy_model(folder: Path, config: LexicalConfig | None = None) -> Path:
     heads = {name: head.codes for name, head in scheme.heads.items()}
     parts = Parts(None, lexical, heads, scheme)
     folder.mkdir(parents=True)
-    scores = {
-        name: np.stack([lexical.scores(lexical.read(text))[piece] for text in dataset.texts])
-        for name, piece in lexical.slices.items()
-    }
+    found = lexical.scores(lexical.read_all(dataset.texts))
+    scores = {name: found[:, piece] for name, piece in lexical.slices.items()}
     calibration: Calibration = fit_calibration({"lexical": scores}, dataset.targets, 0.95)
     write_model(
         folder, parts, calibration, {"held_out": "none", "heads": []}, "", {"rows": len(dataset)}, "toy"

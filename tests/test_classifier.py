@@ -11,7 +11,7 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Split
 
-from classifier.calibration import Calibration, HeadCalibration, softmax
+from classifier.calibration import Calibration, HeadCalibration, SideBySide, softmax
 from classifier.encoder import EncoderPart
 from classifier.errors import ModelError, RegistryError
 from classifier.folder import EncoderWindow
@@ -203,3 +203,27 @@ def test_nothing_is_tokenised_twice() -> None:
     part.run(["路灯"], [before.tokenise("坏了")])
     part.run(["灯坏"])
     assert Session.seen == [[1, 2, 3, 4], [1, 2], [2, 3]]
+
+
+def test_heads_side_by_side_are_calibrated_as_each_alone() -> None:
+    heads = [
+        (slice(0, 3), HeadCalibration(1.5, 0.5, 3.0, 1.0)),
+        (slice(3, 12), HeadCalibration(0.7, 0.9, 4.0, 2.0)),
+        (slice(12, 13), HeadCalibration(1.0, 1.0)),
+    ]
+    random = np.random.default_rng(0)
+    encoder, lexical = random.normal(size=(2, 5, 13)).astype(np.float32) * 3
+    side = SideBySide.of(heads)
+    for one, other in ((encoder, lexical), (encoder, None), (None, lexical)):
+        together = side.apply(one, other)
+        for piece, head in heads:
+            alone = head.apply(
+                None if one is None else one[:, piece], None if other is None else other[:, piece]
+            )
+            assert np.array_equal(together[:, piece], alone)
+
+
+def test_a_claim_sets_the_best_label_against_its_rivals() -> None:
+    side = SideBySide.of([(slice(0, 3), HeadCalibration(1, 1)), (slice(3, 5), HeadCalibration(1, 1))])
+    claims = side.claims(np.array([[0.1, 0.6, 0.3, 1.0, 0.0]], np.float32))
+    assert np.allclose(claims, [[-0.25, 1.0, -0.75, 1.0, -1.0]], atol=1e-3)

@@ -166,7 +166,7 @@ def test_the_served_scores_are_the_trained_ones() -> None:
     part = train_lexical(dataset, config, lambda message: None)
     matrix = fit_vectoriser(dataset.texts, dataset.groups, config).transform(dataset.texts)
     trained = matrix @ (part.weights.astype(np.float32) * part.scale) + part.bias
-    served = np.stack([part.scores(part.read(text)) for text in dataset.texts])
+    served = part.scores(part.read_all(dataset.texts))
     assert np.allclose(trained, served, atol=1e-4)
 
 
@@ -197,8 +197,8 @@ def test_a_partial_label_goes_to_the_admissible_label_the_teacher_prefers() -> N
     teacher = {"unit": np.tile(np.array([[-9.0, 0.0, -1.0]], np.float32), (len(rows), 1))}
     taught = train_lexical(dataset, LexicalConfig(min_groups=1), lambda message: None, teacher)
     alone = train_lexical(dataset, LexicalConfig(min_groups=1), lambda message: None)
-    assert taught.scores(taught.read("水管漏水")).argmax() == 2
-    assert alone.scores(alone.read("水管漏水")).argmax() == 0
+    assert taught.scores(taught.read_all(["水管漏水"])).argmax() == 2
+    assert alone.scores(alone.read_all(["水管漏水"])).argmax() == 0
 
 
 # -- calibration -----------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 Open loop: every request is sent when it is due, whether or not earlier ones were answered, and its time
 runs from when it was due, so that queueing is never hidden (no coordinated omission). The load tools on
 PyPI (locust and its kin) are closed loops: a user waits for its answer before it sends again, and a slow
-server slows its own load. Those that are open are not on PyPI. Hence these few lines on aiohttp's client.
+server slows its own load. Those that are open are not on PyPI. Hence these few lines.
 
 Closed loop (for saturation alone): a fixed number of requests is always under way; for throughput only.
 """
@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import aiohttp
+from evaluation.speed.connections import Client
 
 __all__ = ["Load", "Outcome", "perform"]
 
@@ -71,20 +71,18 @@ async def perform(load: Load) -> Outcome:
     """Send it all and wait for every answer."""
     bodies = Path(load.bodies).read_bytes().splitlines()
     outcome = Outcome()
-    # No limit: a pool of connections would be a queue in the generator that no one measures.
-    connector = aiohttp.TCPConnector(limit=0)
-    timeout = aiohttp.ClientTimeout(total=load.timeout)
-    headers = {"Content-Type": "application/json"}
-    async with aiohttp.ClientSession(connector=connector, timeout=timeout, headers=headers) as session:
-        sender = _Sender(session, load.url, outcome)
+    client = Client(load.url, load.timeout)
+    sender = _Sender(client, outcome)
+    try:
         await (_open(sender, load, bodies) if load.due else _closed(sender, load, bodies))
+    finally:
+        client.close()
     return outcome
 
 
 @dataclass
 class _Sender:
-    session: aiohttp.ClientSession
-    url: str
+    client: Client
     outcome: Outcome
     start: float = 0.0
 
@@ -94,17 +92,16 @@ class _Sender:
         outcome.full = time.perf_counter() - self.start
         outcome.late.append(outcome.full - due)
         try:
-            async with self.session.post(self.url, data=body) as response:
-                await response.read()
-        except (aiohttp.ClientError, TimeoutError) as error:
+            status = await self.client.post(body)
+        except OSError as error:  # TimeoutError is one
             outcome.failed[type(error).__name__] += 1
             return
-        if 200 <= response.status < 300:
+        if 200 <= status < 300:
             ended = time.perf_counter() - self.start
             outcome.ended.append(ended)
             outcome.took.append(ended - due)
         else:
-            outcome.failed[str(response.status)] += 1
+            outcome.failed[str(status)] += 1
 
 
 async def _open(sender: _Sender, load: Load, bodies: list[bytes]) -> None:

@@ -11,7 +11,7 @@ __all__ = ["require", "require_others"]
 
 def require() -> None:
     """What our own service's load needs. Raises MissingExtra."""
-    _require("aiohttp", "psutil", "onnx")
+    _require("httptools", "psutil", "onnx")
 
 
 def require_others() -> None:

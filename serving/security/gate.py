@@ -21,6 +21,7 @@ from data.database import Database
 from data.originals import Originals
 from serving.errors import NoOriginal, NotSignedIn, OriginalSealed, ServingError, StoreNotReady
 from serving.logs import log
+from serving.requests import sent
 from serving.security.keys import KeyRing
 from serving.security.limits import RateLimits
 from serving.security.passwords import Passwords
@@ -78,10 +79,10 @@ class Gate:
 
         Raises NotSignedIn for a key that is wrong or ended, StoreNotReady when nobody can tell.
         """
-        given = request.headers.get("authorization")
+        given = sent(request.scope, b"authorization")
         if given is not None:
             return self._key_caller(given)
-        token = token_of(request, self.settings)
+        token = token_of(request, self.settings) if sent(request.scope, b"cookie") else ""
         session = await self.session(token) if token else None
         if session is not None:
             return Caller("user", ROLES.get(session.role, frozenset()), session.user, role=session.role)

@@ -116,7 +116,6 @@ class Guard:
             self._gate.service.metrics.refused(error.code, _label(declared.needs if declared else None))
             await _refusal(request, error, declared)(scope, receive, send)
             return
-        scope.setdefault("state", {})["caller"] = caller
         if declared is not None:
             scope["route"] = declared.route  # mounts and plain routes do not note themselves
         current_caller.set(caller)
@@ -128,26 +127,28 @@ class Guard:
         matching = self._by_path.get(path)
         if matching is None:
             matching = self._matching(path)
-        return next((one for one in matching if one.takes(method)), matching[0] if matching else None)
+        for one in matching:
+            if one.takes(method):
+                return one
+        return matching[0] if matching else None
 
     def _matching(self, path: str) -> list[Declared]:
         return [one for one in self._declared if one.matches(path)]
 
     async def _admit(self, request: Request, needs: Needs | None) -> Caller:
         """Who calls, if they may. Raises what the caller is told instead of an answer."""
-        address = client_network(request.client.host if request.client else "")
         if needs is None:
-            self._count(ANONYMOUS, address, None)
+            self._count(ANONYMOUS, request, None)
             raise UnknownPath("没有这个地址", hint="接口说明见 /openapi.json")
-        caller = await self._who(request, needs, address)
-        request.state.caller = caller  # for the log, also when they may not
-        self._count(caller, address, needs)
+        caller = await self._who(request, needs)
+        request.scope.setdefault("state", {})["caller"] = caller  # for the log, also when they may not
+        self._count(caller, request, needs)
         needs.check(caller)
         if caller.kind == "user" and not needs.public:
             check_csrf(request, token_of(request, self._gate.settings))
         return caller
 
-    async def _who(self, request: Request, needs: Needs, address: str) -> Caller:
+    async def _who(self, request: Request, needs: Needs) -> Caller:
         if needs.public:
             if needs.asks_who:
                 with suppress(ServingError):  # they may come in without being known
@@ -156,21 +157,25 @@ class Guard:
         try:
             return await self._gate.caller(request)
         except NotSignedIn:
-            self._count(ANONYMOUS, address, None)
+            self._count(ANONYMOUS, request, None)
             raise
 
-    def _count(self, caller: Caller, address: str, needs: Needs | None) -> None:
+    def _count(self, caller: Caller, request: Request, needs: Needs | None) -> None:
         if needs is not None and not needs.counted:
             return
         if caller is ANONYMOUS and self._gate.settings.environment == "development":
             return
-        error = self._gate.limits.exceeded(caller, address)
+        error = self._gate.limits.exceeded(caller, _address(request) if caller.kind == "anonymous" else "")
         if error is None:
             return
         self._gate.service.metrics.rate_limited.labels(error.fault.field, _label(needs)).inc()
         if needs is None or not needs.spares_urgent:
             raise error
         over_limit.set(error)
+
+
+def _address(request: Request) -> str:
+    return client_network(request.client.host if request.client else "")
 
 
 def _refusal(request: Request, error: ServingError, declared: Declared | None) -> Response:

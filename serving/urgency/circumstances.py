@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from serving.urgency.answer import Trigger
 from serving.urgency.context import ENQUIRY, HYPOTHESIS, OVER, PAST, RECENT
-from serving.urgency.finding import GAP, GENERAL, SOON, URGENT, WIDE, Pattern, find
-from serving.urgency.scan import Scan
+from serving.urgency.finding import GAP, GENERAL, SOON, URGENT, WIDE, Pattern, Rule
 
 _INTENT = frozenset({HYPOTHESIS, RECENT, OVER})
 _N = r"(?:\d{1,12}|[一二两三四五六七八九十百千万几数好多上半]{1,12})(?:多|来|余|几)?"
@@ -238,42 +236,26 @@ _NEED = (
     ),
 )
 
+# 堵路、聚集、集体上访、拉横幅, done or announced; cars and stalls in the way are a nuisance.
+mass_action = Rule("mass_action", (*_MASS, _ALONE))
 
-def mass_action(scan: Scan) -> list[Trigger]:
-    """堵路、聚集、集体上访、拉横幅, done or announced; cars and stalls in the way are a nuisance."""
-    return find(scan, "mass_action", (*_MASS, _ALONE))
+# 停水停电停气停暖: over a large area urgent, at one home and going on soon.
+outage = Rule("outage", _OUTAGE)
 
+# 群体: joint names, dozens of households with one grievance.
+group = Rule("group", _GROUP)
 
-def outage(scan: Scan) -> list[Trigger]:
-    """停水停电停气停暖: over a large area urgent, at one home and going on soon."""
-    return find(scan, "outage", _OUTAGE)
+# 重复: the second call or a later one, or complaints without result.
+repetition = Rule("repetition", _REPETITION)
 
+# 期限: what cannot be undone (拆、砍、填) is urgent, other near dates are soon.
+deadline = Rule("deadline", _DEADLINE)
 
-def group(scan: Scan) -> list[Trigger]:
-    """群体: joint names, dozens of households with one grievance."""
-    return find(scan, "group", _GROUP)
+# 现场扰民: going on while the resident calls; habits without a word for now are not.
+nuisance = Rule("nuisance", _NUISANCE)
 
+# 老人、儿童、孕妇、残疾、重病: no level of its own; combining raises by it only beside a need.
+vulnerable = Rule("vulnerable", _VULNERABLE)
 
-def repetition(scan: Scan) -> list[Trigger]:
-    """重复: the second call or a later one, or complaints without result."""
-    return find(scan, "repetition", _REPETITION)
-
-
-def deadline(scan: Scan) -> list[Trigger]:
-    """期限: what cannot be undone (拆、砍、填) is urgent, other near dates are soon."""
-    return find(scan, "deadline", _DEADLINE)
-
-
-def nuisance(scan: Scan) -> list[Trigger]:
-    """现场扰民: going on while the resident calls; habits without a word for now are not."""
-    return find(scan, "nuisance", _NUISANCE)
-
-
-def vulnerable(scan: Scan) -> list[Trigger]:
-    """老人、儿童、孕妇、残疾、重病: no level of its own; combining raises by it only beside a need."""
-    return find(scan, "vulnerable", _VULNERABLE)
-
-
-def need(scan: Scan) -> list[Trigger]:
-    """Plain need (断药, 没饭吃, 没人照顾): counts only beside a vulnerable person."""
-    return find(scan, "need", _NEED)
+# Plain need (断药, 没饭吃, 没人照顾): counts only beside a vulnerable person.
+need = Rule("need", _NEED)

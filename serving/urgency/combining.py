@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from serving.urgency.answer import LEVELS, Trigger, UrgencyAnswer
-from serving.urgency.finding import EXTREME, SOON, URGENT
+from serving.urgency.finding import EXTREME, SOON, URGENT, Rule
 from serving.urgency.rules import HANDOVERS, NEEDS, PERSONS, RULES
 from serving.urgency.scan import Scan, scan
 
@@ -48,7 +48,7 @@ def assess(
     if not levels:
         raise ValueError("expected the scheme's urgency levels in order, got none; pass at least one code")
     found = rules.triggers if rules is not None else rule_triggers(scan(text))
-    triggers = tuple(_in_scheme(trigger, levels) for trigger in found)
+    triggers = found if tuple(levels) == LEVELS else tuple(_in_scheme(trigger, levels) for trigger in found)
     by_rules = max((levels.index(t.level) for t in triggers), default=0)
     by_model = model_rank(prediction_probs, thresholds, levels) if prediction_probs else 0
     spoken = model_triggers(text, evidence, levels[by_model]) if by_model else ()
@@ -65,10 +65,15 @@ def assess(
 
 def rule_triggers(scanned: Scan) -> tuple[Trigger, ...]:
     """What the rules find, in the order of the text: dangers, persons in need that raise them, hand-overs."""
-    found = [trigger for rule in RULES for trigger in rule(scanned)]
+    found = _found(RULES, scanned)
     found += raised_by_need(scanned, found)
-    found += [trigger for rule in HANDOVERS for trigger in rule(scanned)]
+    found += _found(HANDOVERS, scanned)
     return tuple(sorted(found, key=lambda trigger: (trigger.start, trigger.end)))
+
+
+def _found(rules: Sequence[Rule], scanned: Scan) -> list[Trigger]:
+    possible = scanned.possible
+    return [trigger for rule in rules if rule.bits & possible for trigger in rule(scanned)]
 
 
 def raised_by_need(scanned: Scan, found: Sequence[Trigger]) -> list[Trigger]:
@@ -94,8 +99,6 @@ def _raised(person: Trigger, needs: Sequence[Trigger]) -> Trigger | None:
 
 def _in_scheme(trigger: Trigger, levels: Sequence[str]) -> Trigger:
     """The trigger with the scheme's own code: ranks are spread over the scheme's levels, ends on ends."""
-    if tuple(levels) == LEVELS:
-        return trigger
     rank = LEVELS.index(trigger.level)
     return replace(trigger, level=levels[round(rank * (len(levels) - 1) / EXTREME)])
 
@@ -110,7 +113,7 @@ def model_rank(probs: Mapping[str, float], thresholds: Mapping[str, float], leve
 
 def at_least(probs: Mapping[str, float], rank: int, levels: Sequence[str]) -> float:
     """P(level of this rank or higher), within [0, 1]."""
-    return min(1.0, max(0.0, sum(float(probs.get(code, 0.0)) for code in levels[rank:])))
+    return min(1.0, max(0.0, float(sum([probs.get(code, 0.0) for code in levels[rank:]]))))
 
 
 def model_triggers(text: str, evidence: Sequence[tuple[int, int]], level: str) -> tuple[Trigger, ...]:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from serving.urgency.answer import Trigger
 from serving.urgency.context import ENQUIRY, HYPOTHESIS, RECENT
-from serving.urgency.finding import END, EXTREME, GAP, PERSON, SOON, URGENT, WIDE, Pattern, find
-from serving.urgency.scan import Scan
+from serving.urgency.finding import END, EXTREME, GAP, PERSON, SOON, URGENT, WIDE, Pattern, Rule
 
 _GAS = r"(?:煤气|燃气|天然气|液化气|管道气|沼气|瓦斯)"
 _LASTING = frozenset({ENQUIRY, RECENT})
@@ -190,37 +188,23 @@ _CHEMICAL = (
     ),
 )
 
+# 火情: burning now, or smoke where none belongs; chimneys, barbecues and tobacco are other matters.
+fire = Rule("fire", _FIRE)
 
-def fire(scan: Scan) -> list[Trigger]:
-    """火情: burning now, or smoke where none belongs; chimneys, barbecues and tobacco are other matters."""
-    return find(scan, "fire", _FIRE)
+# 燃气泄漏: leak, cut pipe, or the smell of gas.
+gas = Rule("gas", _GAS_LEAK)
 
+# 触电 and live wires are extreme; leaking current or a fallen line alone is urgent.
+electric = Rule("electric", _ELECTRIC)
 
-def gas(scan: Scan) -> list[Trigger]:
-    """燃气泄漏: leak, cut pipe, or the smell of gas."""
-    return find(scan, "gas", _GAS_LEAK)
+# 坍塌: fallen is extreme, about to fall or a hole in the road is urgent.
+collapse = Rule("collapse", _COLLAPSE)
 
+# 坠物: a person hit is extreme, loose facades are urgent, throwing from windows is soon.
+falling = Rule("falling", _FALLING)
 
-def electric(scan: Scan) -> list[Trigger]:
-    """触电 and live wires are extreme; leaking current or a fallen line alone is urgent."""
-    return find(scan, "electric", _ELECTRIC)
+# 井盖缺失: missing or broken through, not merely noisy.
+manhole = Rule("manhole", _MANHOLE)
 
-
-def collapse(scan: Scan) -> list[Trigger]:
-    """坍塌: fallen is extreme, about to fall or a hole in the road is urgent."""
-    return find(scan, "collapse", _COLLAPSE)
-
-
-def falling(scan: Scan) -> list[Trigger]:
-    """坠物: a person hit is extreme, loose facades are urgent, throwing from windows is soon."""
-    return find(scan, "falling", _FALLING)
-
-
-def manhole(scan: Scan) -> list[Trigger]:
-    """井盖缺失: missing or broken through, not merely noisy."""
-    return find(scan, "manhole", _MANHOLE)
-
-
-def chemical(scan: Scan) -> list[Trigger]:
-    """爆炸与危化品泄漏."""
-    return find(scan, "chemical", _CHEMICAL)
+# 爆炸与危化品泄漏.
+chemical = Rule("chemical", _CHEMICAL)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache, cached_property, reduce
+from functools import cached_property, reduce
 from operator import or_
 
 from serving.urgency.answer import LEVELS, Trigger
 from serving.urgency.context import Hit, dismissal
-from serving.urgency.leading import bit_of, spans
+from serving.urgency.leading import bits_of, spans
 from serving.urgency.scan import Scan, compiled
 
 GENERAL, SOON, URGENT, EXTREME = range(4)
@@ -47,28 +46,32 @@ class Pattern:
     unless: str = ""
 
     @cached_property
-    def bit(self) -> int:
-        """Its bit in ``Scan.possible``."""
-        return bit_of(self.words)
+    def bits(self) -> int:
+        """Its bits in ``Scan.possible``: it may match where one of them is set."""
+        return bits_of(self.words)
 
 
-Rule = Callable[[Scan], list[Trigger]]
+@dataclass(frozen=True, eq=False)
+class Rule:
+    """One kind of trigger and its patterns. Called, it gives what a text holds of the kind."""
 
+    kind: str
+    patterns: tuple[Pattern, ...]
 
-@cache
-def _bits(patterns: tuple[Pattern, ...]) -> int:
-    """The bits of all of them: most rules have nothing to find in a text, and this says so at once."""
-    return reduce(or_, (pattern.bit for pattern in patterns), 0)
+    @cached_property
+    def bits(self) -> int:
+        """The bits of all its patterns: most rules find nothing in a text, and this says so at once."""
+        return reduce(or_, (pattern.bits for pattern in self.patterns), 0)
 
-
-def find(scan: Scan, kind: str, patterns: tuple[Pattern, ...]) -> list[Trigger]:
-    """The triggers of a kind: every pattern's hits that no context dismisses, at most four per pattern."""
-    possible = scan.possible
-    if not _bits(patterns) & possible:
-        return []
-    return [
-        trigger for pattern in patterns if pattern.bit & possible for trigger in _matches(scan, kind, pattern)
-    ]
+    def __call__(self, scan: Scan) -> list[Trigger]:
+        """Every pattern's hits that no context dismisses, at most four per pattern."""
+        possible = scan.possible
+        return [
+            trigger
+            for pattern in self.patterns
+            if pattern.bits & possible
+            for trigger in _matches(scan, self.kind, pattern)
+        ]
 
 
 def _matches(scan: Scan, kind: str, pattern: Pattern) -> list[Trigger]:

@@ -6,10 +6,8 @@ first receiver keeps the appeal (首接负责).
 
 from __future__ import annotations
 
-from serving.urgency.answer import Trigger
 from serving.urgency.context import HYPOTHESIS, OVER, PAST, RECENT
-from serving.urgency.finding import GAP, GENERAL, WIDE, Pattern, find
-from serving.urgency.scan import Scan
+from serving.urgency.finding import GAP, GENERAL, WIDE, Pattern, Rule
 
 _LASTING = frozenset({PAST, RECENT, OVER})
 
@@ -79,27 +77,17 @@ _DISCIPLINE = (
     ),
 )
 
+# 已经起诉、已判决、执行中: in court; planning to sue is not.
+court = Rule("court", _COURT)
 
-def court(scan: Scan) -> list[Trigger]:
-    """已经起诉、已判决、执行中: in court; planning to sue is not."""
-    return find(scan, "court", _COURT)
+# 仲裁已受理、正在仲裁.
+arbitration = Rule("arbitration", _ARBITRATION)
 
+# 行政复议已申请、已受理.
+review = Rule("review", _REVIEW)
 
-def arbitration(scan: Scan) -> list[Trigger]:
-    """仲裁已受理、正在仲裁."""
-    return find(scan, "arbitration", _ARBITRATION)
+# 信访已受理、已登记.
+petition = Rule("petition", _PETITION)
 
-
-def review(scan: Scan) -> list[Trigger]:
-    """行政复议已申请、已受理."""
-    return find(scan, "review", _REVIEW)
-
-
-def petition(scan: Scan) -> list[Trigger]:
-    """信访已受理、已登记."""
-    return find(scan, "petition", _PETITION)
-
-
-def discipline(scan: Scan) -> list[Trigger]:
-    """公职人员涉嫌违纪违法: to 12388; poor service is dispatched (never to the accused)."""
-    return find(scan, "discipline", _DISCIPLINE)
+# 公职人员涉嫌违纪违法: to 12388; poor service is dispatched (never to the accused).
+discipline = Rule("discipline", _DISCIPLINE)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from serving.urgency.answer import Trigger
 from serving.urgency.context import ENQUIRY, HYPOTHESIS
-from serving.urgency.finding import END, EXTREME, GAP, PERSON, URGENT, WIDE, Pattern, find
-from serving.urgency.scan import Scan
+from serving.urgency.finding import END, EXTREME, GAP, PERSON, URGENT, WIDE, Pattern, Rule
 
 _WATER = (
     r"(?:河|江|水库|湖|池塘|池子?里?|水池|水塘|塘|井|水沟|沟里|沟|渠|水里|大海|海里|窨井|化粪池|茅坑|茅厕"
@@ -199,27 +197,17 @@ _TRAFFIC = (
     ),
 )
 
+# 溺水, also in plain words: a person (not a phone) in a river, well or pit, rising water.
+drowning = Rule("drowning", _DROWNING)
 
-def drowning(scan: Scan) -> list[Trigger]:
-    """溺水, also in plain words: a person (not a phone) in a river, well or pit, rising water."""
-    return find(scan, "drowning", _DROWNING)
+# 中毒: swallowed, eaten or breathed.
+poisoning = Rule("poisoning", _POISONING)
 
+# 被困: lifts, cars, locked rooms, wells, roofs; cars, parcels and applications are not persons.
+trapped = Rule("trapped", (*_TRAPPED, _FELL))
 
-def poisoning(scan: Scan) -> list[Trigger]:
-    """中毒: swallowed, eaten or breathed."""
-    return find(scan, "poisoning", _POISONING)
+# 急症与重伤: unconscious, no breath, bleeding, birth, falls from a height.
+medical = Rule("medical", _MEDICAL)
 
-
-def trapped(scan: Scan) -> list[Trigger]:
-    """被困: lifts, cars, locked rooms, wells, roofs; cars, parcels and applications are not persons."""
-    return find(scan, "trapped", (*_TRAPPED, _FELL))
-
-
-def medical(scan: Scan) -> list[Trigger]:
-    """急症与重伤: unconscious, no breath, bleeding, birth, falls from a height."""
-    return find(scan, "medical", _MEDICAL)
-
-
-def traffic(scan: Scan) -> list[Trigger]:
-    """交通事故: with people hurt extreme, otherwise urgent."""
-    return find(scan, "traffic", _TRAFFIC)
+# 交通事故: with people hurt extreme, otherwise urgent.
+traffic = Rule("traffic", _TRAFFIC)

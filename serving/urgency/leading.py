@@ -3,7 +3,7 @@
 The ``re`` module tries every branch of a nested alternation at every position (some 100 to 400 ns each). A
 run over characters that cannot begin a match costs a fiftieth of that, so everything between the possible
 first characters is skipped. And most of the rules' patterns cannot match anywhere in a given text: one look
-at the text's characters and pairs of them tells which, for all patterns at once.
+at the text's characters and pairs of them tells which, for all branches of all patterns at once.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from functools import cache
 from operator import add
 from threading import Lock
 
-from serving.urgency.openings import ANY, first_characters, landmarks
+from serving.urgency.openings import ANY, Landmarks, Openings, first_characters, landmarks
 
-__all__ = ["bit_of", "first_characters", "possible", "spans"]
+__all__ = ["bits_of", "first_characters", "possible", "spans"]
 
 
 @cache
@@ -46,27 +46,43 @@ def spans(pattern: str, text: str) -> Iterator[tuple[int, int]]:
         match = stepping.match(text, match.end())
 
 
+_UNKNOWN: Landmarks = (frozenset(), frozenset())
+
+
 @dataclass
 class _Sieve:
-    """A bit for each pattern, and for each character or pair of characters the patterns that may hold it."""
+    """Two bits for each branch of a pattern, one for each of its two sets of landmarks.
+
+    ``held`` gives the bits that a character or pair of characters stands for, ``anyhow`` those of patterns
+    without landmarks, ``bits`` the lower bit of all branches of a pattern.
+    """
 
     bits: dict[str, int] = field(default_factory=dict)
     held: dict[str, int] = field(default_factory=dict)
     anyhow: int = 0
+    given: int = 0  # bits so far
     adding: Lock = field(default_factory=Lock)
 
     def add(self, pattern: str) -> int:
         with self.adding:
             if pattern not in self.bits:
-                bit = 1 << len(self.bits)
-                marks = landmarks(pattern)
-                if marks is None:
-                    self.anyhow |= bit
-                for one in marks or ():
-                    mark = one[0] if one.endswith(ANY) else one
-                    self.held[mark] = self.held.get(mark, 0) | bit
-                self.bits[pattern] = bit  # last: from now on texts are judged by it
+                branches = landmarks(pattern)
+                if branches is None:
+                    self.anyhow |= 0b11 << self.given
+                self.bits[pattern] = sum([self._branch(*one) for one in branches or (_UNKNOWN,)])
             return self.bits[pattern]
+
+    def _branch(self, first: Openings, second: Openings) -> int:
+        lower = 1 << self.given
+        self._hold(first, lower)
+        self._hold(second, lower << 1)
+        self.given += 2  # last: from now on texts are judged by it
+        return lower
+
+    def _hold(self, marks: Openings, bit: int) -> None:
+        for one in marks:
+            mark = one[0] if one.endswith(ANY) else one
+            self.held[mark] = self.held.get(mark, 0) | bit
 
 
 @cache
@@ -74,8 +90,8 @@ def _sieve() -> _Sieve:
     return _Sieve()
 
 
-def bit_of(pattern: str) -> int:
-    """The pattern's bit in what `possible` gives."""
+def bits_of(pattern: str) -> int:
+    """The pattern's bits in what `possible` gives; it may match where one of them is set."""
     return _sieve().add(pattern)
 
 
@@ -85,8 +101,8 @@ def possible(text: str) -> int:
     Patterns that come up after the text was looked at are not judged by it: all further bits are set.
     """
     sieve = _sieve()
-    found = sieve.anyhow | -1 << len(sieve.bits)
+    found = -1 << sieve.given | sieve.anyhow
     held = sieve.held
     for one in filter(held.__contains__, {*text, *map(add, text, text[1:])}):
         found |= held[one]
-    return found
+    return found & found >> 1  # both landmarks of a branch

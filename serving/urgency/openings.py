@@ -1,7 +1,7 @@
 """What a match of a pattern must begin with, or hold: one or two characters, worked out from the pattern.
 
 Reads the part of the regex syntax that the rules use; anything else may be anything. What is found is never
-too little: a text without any of a pattern's landmarks holds no match, and need not be searched.
+too little: a text without a pattern's landmarks holds no match, and need not be searched.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import cache
-from math import inf
 
 __all__ = ["ANY", "first_characters", "landmarks", "openings"]
 
@@ -22,6 +21,7 @@ _SPACES = " \t\n\r\f\v\u3000\xa0"
 _NONE = frozenset({""})
 
 Openings = frozenset[str]  # each of at most two characters; a shorter one is a match that may end there
+Landmarks = tuple[Openings, Openings]  # a match of the branch holds one of each
 
 
 @dataclass
@@ -48,17 +48,19 @@ class _Reader:
             found.append(self.repeated(self.item()))
         return found
 
-    def rarest(self) -> Openings:
-        """For every branch of the pattern what is rarest of all that a match of it holds."""
-        found = self.rarest_of_branch()
+    def rarest(self) -> list[Landmarks | None]:
+        """For every branch of the pattern the two rarest things that a match of it holds, if any."""
+        found = [self.rarest_of_branch()]
         while self.at < len(self.pattern):
             self.at += 1
-            found |= self.rarest_of_branch()
+            found.append(self.rarest_of_branch())
         return found
 
-    def rarest_of_branch(self) -> Openings:
+    def rarest_of_branch(self) -> Landmarks | None:
         items = self.items()
-        return min((_chained(items[place:]) for place in range(len(items) or 1)), key=_commonness)
+        held = [_chained(items[place:]) for place in range(len(items))]
+        rare = sorted(filter(_tell, held), key=_commonness)
+        return (rare[0], rare[min(1, len(rare) - 1)]) if rare else None
 
     def item(self) -> Openings:
         """One character, class, group or assertion."""
@@ -122,8 +124,6 @@ def _chained(items: list[Openings]) -> Openings:
 
 def _commonness(found: Openings) -> float:
     """How many texts hold one of them, guessed: a character stands in fifty times as many as a pair."""
-    if not _tell(found):
-        return inf
     return sum(1.0 if len(one) == 1 or one[1] == ANY else 0.02 for one in found)
 
 
@@ -143,10 +143,14 @@ def openings(pattern: str) -> Openings | None:
 
 
 @cache
-def landmarks(pattern: str) -> Openings | None:
-    """One or two characters of which every match holds one; None where there are none such."""
+def landmarks(pattern: str) -> tuple[Landmarks, ...] | None:
+    """For every branch two sets of one or two characters; a match holds one of each set of its branch.
+
+    None where a branch has none such: then anything may match.
+    """
     found = _Reader(pattern).rarest()
-    return found if _tell(found) else None
+    told = tuple(one for one in found if one is not None)
+    return told if len(told) == len(found) else None
 
 
 def first_characters(pattern: str) -> frozenset[str] | None:

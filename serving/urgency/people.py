@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from serving.urgency.answer import Trigger
 from serving.urgency.context import ENQUIRY, HYPOTHESIS, NEGATION, OVER, PAST, RECENT, REPORT
-from serving.urgency.finding import END, EXTREME, GAP, URGENT, WIDE, Pattern, find
-from serving.urgency.scan import Scan
+from serving.urgency.finding import END, EXTREME, GAP, URGENT, WIDE, Pattern, Rule
 
 _SPOKEN = frozenset({ENQUIRY, HYPOTHESIS, RECENT, OVER})
 _SAID_BY_ME = _SPOKEN | {NEGATION, REPORT, PAST}
@@ -275,37 +273,23 @@ _MISSING = (
     ),
 )
 
+# 轻生自残, with 跳楼讨薪: what someone says of themselves counts in any mood, a noun as a fact.
+self_harm = Rule("self_harm", _SELF_HARM)
 
-def self_harm(scan: Scan) -> list[Trigger]:
-    """轻生自残, with 跳楼讨薪: what someone says of themselves counts in any mood, a noun as a fact."""
-    return find(scan, "self_harm", _SELF_HARM)
+# 扬言报复、杀人、爆炸: conditional threats are threats.
+threat = Rule("threat", _THREAT)
 
+# 持刀、抢劫、斗殴、尾随: going on now; an assault that has been is urgent, not extreme.
+crime = Rule("crime", _CRIME)
 
-def threat(scan: Scan) -> list[Trigger]:
-    """扬言报复、杀人、爆炸: conditional threats are threats."""
-    return find(scan, "threat", _THREAT)
+# 家暴: extreme while it happens, urgent where it is told.
+domestic_violence = Rule("domestic_violence", _DOMESTIC)
 
+# 虐待、体罚儿童.
+child_abuse = Rule("child_abuse", _CHILD_ABUSE)
 
-def crime(scan: Scan) -> list[Trigger]:
-    """持刀、抢劫、斗殴、尾随: going on now; an assault that has been is urgent, not extreme."""
-    return find(scan, "crime", _CRIME)
+# 拐卖、抢抱孩子.
+trafficking = Rule("trafficking", _TRAFFICKING)
 
-
-def domestic_violence(scan: Scan) -> list[Trigger]:
-    """家暴: extreme while it happens, urgent where it is told."""
-    return find(scan, "domestic_violence", _DOMESTIC)
-
-
-def child_abuse(scan: Scan) -> list[Trigger]:
-    """虐待、体罚儿童."""
-    return find(scan, "child_abuse", _CHILD_ABUSE)
-
-
-def trafficking(scan: Scan) -> list[Trigger]:
-    """拐卖、抢抱孩子."""
-    return find(scan, "trafficking", _TRAFFICKING)
-
-
-def missing(scan: Scan) -> list[Trigger]:
-    """走失、失联, and the lone old person who does not open: a business that cannot be reached is none."""
-    return find(scan, "missing", _MISSING)
+# 走失、失联, and the lone old person who does not open: a business that cannot be reached is none.
+missing = Rule("missing", _MISSING)

@@ -1,4 +1,4 @@
-"""The urgency rules, one function each, listed once. To add one, write its function and list it here."""
+"""The urgency rules, listed once. To add one, write its patterns and the rule, and list it here."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 
 from serving.urgency.leading import possible, spans
 
@@ -138,15 +138,34 @@ class Clause:
 class Scan:
     """The text, its view for the rules (same length) and its clauses in order, without gaps.
 
-    ``possible`` has the bits (see ``leading.bit_of``) of the patterns that may match in the view.
+    ``possible`` has the bits (see ``leading.bits_of``) of the patterns that may match in the view. Clauses
+    are cut when a pattern has matched: in most texts none does.
     """
 
     text: str
     view: str
-    clauses: tuple[Clause, ...]
-    starts: tuple[int, ...]
-    sentence_bounds: tuple[tuple[int, int], ...]
     possible: int
+
+    @cached_property
+    def clauses(self) -> tuple[Clause, ...]:
+        """The clauses in order, without gaps."""
+        return tuple(clauses_of(self.view))
+
+    @cached_property
+    def starts(self) -> tuple[int, ...]:
+        """Where each clause begins."""
+        return tuple(clause.start for clause in self.clauses)
+
+    @cached_property
+    def sentence_bounds(self) -> tuple[tuple[int, int], ...]:
+        """Start and end of each sentence."""
+        bounds: list[tuple[int, int]] = []
+        for clause in self.clauses:
+            if clause.sentence == len(bounds):
+                bounds.append((clause.start, clause.end))
+            else:
+                bounds[-1] = (bounds[-1][0], clause.end)
+        return tuple(bounds)
 
     def clause_at(self, position: int) -> Clause:
         """The clause that covers the position."""
@@ -166,15 +185,7 @@ class Scan:
 def scan(text: str) -> Scan:
     """Prepare a text for the rules; linear in its length."""
     view = blanked(mended(text))
-    clauses = tuple(clauses_of(view))
-    bounds: list[tuple[int, int]] = []
-    for clause in clauses:
-        if clause.sentence == len(bounds):
-            bounds.append((clause.start, clause.end))
-        else:
-            bounds[-1] = (bounds[-1][0], clause.end)
-    starts = tuple(clause.start for clause in clauses)
-    return Scan(text, view, clauses, starts, tuple(bounds), possible(view))
+    return Scan(text, view, possible(view))
 
 
 def mended(text: str) -> str:
