@@ -99,7 +99,10 @@ class Metrics:
         )
         self.batch_texts = Histogram("jiesu_batch_texts", "Texts per batch", buckets=SIZES, registry=own)
         self.batch_tokens = Histogram(
-            "jiesu_batch_tokens", "Tokens per batch, with padding", buckets=TOKENS, registry=own
+            "jiesu_batch_tokens",
+            "Tokens per batch as its limit counts them: longest text times texts",
+            buckets=TOKENS,
+            registry=own,
         )
         self.shed = Counter("jiesu_shed_total", "Refused because of load, by limit", ["limit"], registry=own)
         self.dropped = Counter("jiesu_dropped_total", "Texts whose caller had left", registry=own)
