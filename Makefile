@@ -26,12 +26,12 @@ $(VENV)/.dev: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	@touch $@ $(VENV)/.serving
 
-# The page is tested in a real browser, the store on a real PostgreSQL (which the tests start by themselves):
-# CI must have both, elsewhere their tests are skipped without them.
+# The page is tested in a real browser, the store on a real PostgreSQL (which the tests start by themselves), the
+# load harness with wrk: CI must have all three, elsewhere their tests are skipped without them.
 system:
-	@if [ "$$CI" = true ] && ! { command -v chromium && ls /usr/lib/postgresql/*/bin/initdb; } >/dev/null 2>&1; then \
+	@if [ "$$CI" = true ] && ! { command -v chromium && command -v wrk && ls /usr/lib/postgresql/*/bin/initdb; } >/dev/null 2>&1; then \
 	  apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q \
-	    chromium fonts-noto-cjk postgresql; fi
+	    chromium fonts-noto-cjk postgresql wrk; fi
 
 lint:
 	$(BIN)/ruff check .

@@ -175,7 +175,8 @@ def speed_command(
     """Time the service beside the plain way and published inference servers with the same weights.
 
     Every server runs alone and is driven from another process in open loop; about ten minutes a round.
-    Our service takes its JIESU_* settings from the environment. Needs jiesu\\[speed].
+    Where wrk is installed, it measures saturation once more. Our service takes its JIESU_* settings from
+    the environment. Needs jiesu\\[speed].
 
     Example: python -m evaluation speed shipped --seconds 30 --rounds 3 --out reports/speed
     """

@@ -20,7 +20,7 @@ from classifier.predictor import Predictor
 from evaluation.__main__ import app
 from evaluation.errors import MissingExtra, ServerFailed, SpeedError
 from evaluation.speed import contenders as contenders_module
-from evaluation.speed import needs, run, tables
+from evaluation.speed import needs, run, tables, wrk
 from evaluation.speed.contenders import Layout, Place, chosen, contenders, taught_by
 from evaluation.speed.generator import Load, Outcome, perform
 from evaluation.speed.processes import ended_in_order, free_port, run_module, started
@@ -131,6 +131,44 @@ def test_failures_come_back_from_the_generator(tmp_path: Path) -> None:
 def test_a_failing_process_of_ours_is_told() -> None:
     with pytest.raises(ServerFailed, match=r"evaluation\.speed\.generator"):
         run_module("evaluation.speed.generator", "no-such-plan.json", "no-such-result.json")
+
+
+# -- wrk as a check --------------------------------------------------------------------------------
+
+with_wrk = pytest.mark.skipif(not wrk.installed(), reason="wrk is not installed")
+
+
+@with_wrk
+def test_wrk_asks_every_body_once_and_counts_what_was_refused(tmp_path: Path) -> None:
+    bodies = tmp_path / "bodies"
+    texts = ["路灯坏了", "REFUSE", *(f"水管漏了{i}" for i in range(38))]
+    bodies.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), encoding="utf-8")
+    port = free_port()
+    command = [sys.executable, "-m", "tests.tiny_server", str(port)]
+    url = f"http://127.0.0.1:{port}"
+    with started("tiny", command, {}, url, "/ready", tmp_path):
+        found = wrk.drive(url, bodies, 1, 2, 1)
+    assert found.errors == 1  # asked once only: the texts don't begin anew
+    assert 2 < found.requests <= len(texts)  # whatever is under way when the last is sent is not waited for
+    assert found.throughput > 0
+
+
+@with_wrk
+def test_wrk_tells_when_nothing_answers(tmp_path: Path) -> None:
+    bodies = tmp_path / "bodies"
+    bodies.write_text("{}\n", encoding="utf-8")
+    with pytest.raises(ServerFailed, match=r"^wrk: "):
+        wrk.drive(f"http://127.0.0.1:{free_port()}", bodies, 1, 1, 1)
+
+
+@with_wrk
+def test_a_run_is_checked_by_wrk(lexical_model: Predictor, tmp_path: Path) -> None:
+    effort = Effort(seconds=0.3, warm=0.1, in_flight=4, bound=5.0, steps=0, checked=True)
+    plan = run.Plan((tiny("one", "ours"), tiny("two", "plain")), "short", effort, rates=(5.0,))
+    result = run.measure(lexical_model, plan, None)
+    assert all(row.checked > 0 and row.errors == 0 for row in result.rows)
+    assert any("the plain way's throughput by wrk" in line for line in tables.words(result))
+    assert "texts/s by wrk" in tables.write(result, tmp_path)["markdown"].read_text(encoding="utf-8")
 
 
 # -- the whole comparison on tiny servers ----------------------------------------------------------

@@ -118,7 +118,7 @@ def test_the_plain_way_with_the_teachers_weights_is_a_ratio_of_its_own() -> None
 
 def test_without_rivals_there_is_no_ratio() -> None:
     made = figures.rows([tiny("ours-one", "ours")], [trial("ours-one", 600, 500)])
-    assert figures.ratios(made[0], made) == figures.Ratios(None, None, None, None)
+    assert figures.ratios(made[0], made) == figures.Ratios(None, None, None, None, None)
     assert figures.verdicts(made) == []
 
 

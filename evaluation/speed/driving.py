@@ -12,6 +12,7 @@ from evaluation.speed.generator import Load, Outcome
 from evaluation.speed.processes import Running, run_module
 from evaluation.speed.schedule import Arrivals, due_times, percentile
 from evaluation.speed.texts import TextList
+from evaluation.speed.wrk import Checked, drive
 
 __all__ = ["Driver", "Stage"]
 
@@ -61,9 +62,7 @@ class Driver:
 
     def closed(self, seconds: float, in_flight: int, guess: float) -> Stage:
         """Keep ``in_flight`` texts under way. ``guess``: expected texts a second."""
-        size = self.contender.texts
-        users = max(_USERS, round(in_flight / size))
-        bodies = self._bodies(users + int(_ENOUGH * guess * seconds / size))
+        users, bodies = self._crowd(seconds, in_flight, guess)
         return self._stage(Load(self._url(), str(bodies), (), users, seconds, 60.0), None)
 
     def open(self, rate: float, seconds: float) -> Stage:
@@ -73,6 +72,17 @@ class Driver:
         due = due or [0.0]
         load = Load(self._url(), str(self._bodies(len(due))), tuple(due), seconds=seconds)
         return self._stage(load, rate)
+
+    def checked(self, seconds: float, in_flight: int, guess: float) -> Checked:
+        """The closed loop again, by a standard tool. ``guess``: expected texts a second."""
+        users, bodies = self._crowd(seconds, in_flight, guess)
+        return drive(self._url(), bodies, self.contender.texts, users, seconds)
+
+    def _crowd(self, seconds: float, in_flight: int, guess: float) -> tuple[int, Path]:
+        """Requests to keep under way for ``in_flight`` texts, and more bodies than they will use."""
+        size = self.contender.texts
+        users = max(_USERS, round(in_flight / size))
+        return users, self._bodies(users + int(_ENOUGH * guess * seconds / size))
 
     def _url(self) -> str:
         return self.running.url + self.contender.path

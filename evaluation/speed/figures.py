@@ -36,7 +36,8 @@ class Row:
 
     ``saturation`` and ``sustained`` are texts a second, CPU is seconds per 1,000 texts at saturation,
     ``cpu_share`` the processors kept busy then. ``errors`` of ``requests`` below saturation count all
-    stages at fixed rates that it could keep up with; ``at`` is None where it can't.
+    stages at fixed rates that it could keep up with; ``at`` is None where it can't. ``checked`` is the
+    saturation by wrk in texts a second, NaN where wrk was not asked.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Row:
     requests: int
     errors: int
     late: float
+    checked: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,7 @@ class Ratios:
     """A row's throughput divided by that of the plain way, and by the best batching server; None without."""
 
     saturation_by_plain: float | None
+    checked_by_plain: float | None
     sustained_by_plain: float | None
     saturation_by_batching: float | None
     sustained_by_batching: float | None
@@ -79,6 +82,7 @@ def ratios(row: Row, every: Sequence[Row]) -> Ratios:
     batching = [one for one in every if one.kind == BATCHING]
     return Ratios(
         _ratio(row.saturation, [one.saturation for one in plain]),
+        _ratio(row.checked, [one.checked for one in plain]),
         _ratio(row.sustained, [one.sustained for one in plain]),
         _ratio(row.saturation, [one.saturation for one in batching]),
         _ratio(row.sustained, [one.sustained for one in batching]),
@@ -110,6 +114,8 @@ def verdicts(every: Sequence[Row]) -> list[str]:
                 f"{row.name}: {by.saturation_by_plain:.1f} × the plain way's throughput: "
                 f"{met} the floor of {FLOOR:g}{aim}"
             )
+        if by.checked_by_plain is not None:
+            said.append(f"{row.name}: {by.checked_by_plain:.1f} × the plain way's throughput by wrk")
         said += _against_teacher(row, every)
         if by.saturation_by_batching is not None:
             said.append(
@@ -157,6 +163,8 @@ def _doubts(every: Sequence[Row]) -> list[str]:
 def _row(contender: Contender, trials: Sequence[Trial]) -> Row:
     full = [trial.saturation for trial in trials]
     held = [stage for trial in trials for stage in trial.rates if stage]
+    checked = [trial.checked for trial in trials if trial.checked]
+    stages = (*full, *held)
     return Row(
         name=contender.name,
         kind=contender.kind,
@@ -171,9 +179,10 @@ def _row(contender: Contender, trials: Sequence[Trial]) -> Row:
         cpu_share=median(stage.cpu_share for stage in full),
         resident=max(stage.resident for trial in trials for stage in trial.stages),
         proportional=max(stage.proportional for trial in trials for stage in trial.stages),
-        requests=sum(stage.requests for stage in (*full, *held)),
-        errors=sum(stage.errors for stage in (*full, *held)),
+        requests=sum(stage.requests for stage in stages) + sum(one.requests for one in checked),
+        errors=sum(stage.errors for stage in stages) + sum(one.errors for one in checked),
         late=max((stage.late for stage in held), default=0.0),
+        checked=median(one.throughput for one in checked) if checked else math.nan,
     )
 
 

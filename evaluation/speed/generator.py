@@ -6,6 +6,7 @@ PyPI (locust and its kin) are closed loops: a user waits for its answer before i
 server slows its own load. Those that are open are not on PyPI. Hence these few lines.
 
 Closed loop (for saturation alone): a fixed number of requests is always under way; for throughput only.
+There is a standard tool for that, and where it is installed it is asked too (see wrk).
 """
 
 from __future__ import annotations

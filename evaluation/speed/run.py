@@ -35,6 +35,7 @@ from evaluation.speed.needs import require_others
 from evaluation.speed.processes import ended_in_order, run_module
 from evaluation.speed.texts import MIXES, TextList
 from evaluation.speed.trial import Bench, Effort, Trial, throughput_of, try_out
+from evaluation.speed.wrk import installed
 
 __all__ = ["Plan", "Result", "commas", "measure", "plan", "shortened"]
 
@@ -86,6 +87,7 @@ def plan(
 ) -> Plan:
     """The plan that a caller's words mean. ``quick`` shortens every stage to show that all runs.
 
+    Saturation is measured by wrk as well where it is installed.
     Raises SpeedError for a server, a mix or a rate that isn't one.
     """
     if mix not in MIXES:
@@ -96,6 +98,7 @@ def plan(
         raise SpeedError(f"--rates: expected numbers of texts a second such as 20,100: {error}") from error
     if any(not 0 < rate < 1e6 for rate in numbers):
         raise SpeedError(f"--rates: expected numbers above 0, got {', '.join(rates)}")
+    effort = replace(effort, checked=installed())
     if quick:
         effort = replace(effort, seconds=1.0, warm=0.5, steps=1)
     return Plan(tuple(chosen(only, contenders())), mix, effort, rounds, numbers, teacher=teacher)
@@ -179,7 +182,7 @@ def _scout(plan: Plan, bench: Bench, stage: Stage) -> tuple[dict[str, Layout], d
 
     Each is tried as often as `SCOUTED`, in turns: what a slow spell of the machine decided was not a choice.
     """
-    short = replace(plan.effort, seconds=max(1.0, plan.effort.seconds / 2), steps=0)
+    short = replace(plan.effort, seconds=max(1.0, plan.effort.seconds / 2), steps=0, checked=False)
     brief = replace(bench, effort=short)
     tried = [one for one in plan.contenders if len(one.layouts) > 1 or _sets_rates(one, plan)]
     advance = stage("choosing layouts and rates", SCOUTED * sum(len(one.layouts) for one in tried))
@@ -247,9 +250,14 @@ def _circumstances(plan: Plan) -> tuple[str, ...]:
         f"{mix.tenth}; no two equal; the same list for every server",
         f"{plan.rounds} round{'s' if plan.rounds > 1 else ''}, {effort.seconds:g} s a stage after "
         f"{effort.warm:g} s of warm-up; saturation with {effort.in_flight} texts under way; "
-        f"fixed rates in open loop with {effort.arrivals} arrivals, timed from when a request was due",
+        f"{_check(effort)}; fixed rates in open loop with {effort.arrivals} arrivals, timed from when a "
+        "request was due",
         f"our service with its defaults{f' and {ours}' if ours else ''}; SQLite in a temporary folder",
     )
+
+
+def _check(effort: Effort) -> str:
+    return "and by wrk in a closed loop" if effort.checked else "no check by wrk, which is not installed"
 
 
 def _processor() -> str:

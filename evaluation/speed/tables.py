@@ -105,8 +105,9 @@ def write(result: Result, folder: Path) -> dict[str, Path]:
 def _throughput(result: Result) -> Grid:
     bound = f"{1000 * result.effort.bound:g} ms"
     columns = (
-        "server", "set-up", "texts/s", "× plain", "× batching", f"texts/s, p99 ≤ {bound}", "× plain",
-        "× batching", "CPU s/1,000", "CPUs busy", "generator CPU s/1,000", "RSS MiB", "PSS MiB", "errors",
+        "server", "set-up", "texts/s", "× plain", "× batching", "texts/s by wrk", "× plain by wrk",
+        f"texts/s, p99 ≤ {bound}", "× plain", "× batching",
+        "CPU s/1,000", "CPUs busy", "generator CPU s/1,000", "RSS MiB", "PSS MiB", "errors",
     )  # fmt: skip
     lines = tuple(_throughput_line(row, ratios(row, result.rows)) for row in result.rows)
     notes = tuple(f"{row.name}: {row.meaning}" for row in result.rows)
@@ -120,6 +121,8 @@ def _throughput_line(row: Row, by: Ratios) -> tuple[str, ...]:
         f"{row.saturation:.1f}",
         _times(by.saturation_by_plain),
         _times(by.saturation_by_batching),
+        "–" if math.isnan(row.checked) else f"{row.checked:.1f}",
+        _times(by.checked_by_plain),
         f"{row.sustained:.1f}" if row.sustained else "none",
         _times(by.sustained_by_plain),
         _times(by.sustained_by_batching),

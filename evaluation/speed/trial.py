@@ -15,6 +15,7 @@ from evaluation.speed.driving import Driver, Stage
 from evaluation.speed.processes import Running, free_port, started
 from evaluation.speed.schedule import Arrivals
 from evaluation.speed.texts import TextList
+from evaluation.speed.wrk import Checked
 
 __all__ = ["Effort", "Trial", "keeps_up", "sustained", "throughput_of", "try_out"]
 
@@ -28,7 +29,8 @@ class Effort:
     """How long and how hard. ``bound``: seconds that the 99th percentile may take at a sustained rate.
 
     ``in_flight``: texts under way at saturation; twice what servers of several processes with batches of 32
-    take at a time, so that no queue runs dry. ``steps`` of the search for the sustained rate.
+    take at a time, so that no queue runs dry. ``steps`` of the search for the sustained rate. ``checked``:
+    whether saturation is measured by wrk as well.
     """
 
     seconds: float = 10.0
@@ -37,6 +39,7 @@ class Effort:
     bound: float = 0.2
     steps: int = 5
     arrivals: Arrivals = "poisson"
+    checked: bool = False
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,8 @@ class Trial:
     """What one contender showed in one round. ``rates`` holds None where it can't keep up.
 
     ``sustained``: highest rate tried, in texts a second, at which the 99th percentile stayed within the
-    bound and nothing failed; 0 if none. ``probes``: its likeliest labels of the first texts.
+    bound and nothing failed; 0 if none. ``probes``: its likeliest labels of the first texts. ``checked``:
+    saturation by wrk, where it was asked.
     """
 
     name: str
@@ -54,6 +58,7 @@ class Trial:
     sustained: float
     search: tuple[Stage, ...]
     probes: tuple[str, ...]
+    checked: Checked | None = None
 
     @property
     def stages(self) -> tuple[Stage, ...]:
@@ -144,7 +149,9 @@ def _measured(
     best, tried = sustained(
         lambda rate: counted(driver.open(rate, effort.seconds)), full.throughput, effort.bound, effort.steps
     )
-    return Trial(contender.name, layout, full, held, best, tuple(tried), probes)
+    # Last: it leaves without waiting for what is under way, which some servers work off nevertheless.
+    checked = driver.checked(effort.seconds, effort.in_flight, full.throughput) if effort.checked else None
+    return Trial(contender.name, layout, full, held, best, tuple(tried), probes, checked)
 
 
 def _probes(contender: Contender, running: Running, texts: Sequence[str]) -> tuple[str, ...]:
