@@ -1,12 +1,13 @@
 """The recipe of one answer, in the order a person would follow it.
 
 understand   prepare the text and look for what the urgency rules raise (before the model is asked)
-respond      assess urgency, find tier and unit, decide, and put it into the words of the API
+tell         assess urgency, find tier and unit, decide, and put it into the words of the API
 
 Both are plain functions without I/O. Spans leave this module as offsets into the text as it was sent.
 
-An answer is some forty messages one in another. They are put together as plain values (``Told``) and made
-by one validation of the whole: one by one they cost more than twice as much.
+An answer is some forty messages one in another, put together as plain values (``Told``) that become JSON as
+they are. That they are an ``Answer`` is checked where a model is loaded (``respond``) and by the tests, not
+for every appeal: to validate one costs as much as all of its rules.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
 
 from classifier.neighbours import Adjusted, Neighbour, adjust
 from classifier.predictor import Prediction, Tokens
@@ -23,17 +23,15 @@ from data.cleaning import Prepared, prepare
 from serving.decision import HEAD_NAMES, Decision, Reason, decide
 from serving.dispatch import TierChoice, UnitAnswer, find_tier, find_unit
 from serving.memory import telling
-from serving.messages import Answer
+from serving.messages import Answer, Told
 from serving.models import Model
 from serving.urgency import LEVELS, Trigger, UrgencyAnswer, assess
 
-__all__ = ["Asked", "Understood", "answer_one", "respond", "understand"]
+__all__ = ["Asked", "Understood", "answer_one", "respond", "tell", "understand"]
 
 URGENT_RANK = 2  # 紧急: rules call half of all nuisance 较急, a lane for that would be no lane
 ALTERNATIVES = 4  # further labels told beside the first one
 KNOWN_HEADS = frozenset({"category", "appeal_type", "urgency", "tier", "unit"})  # the rest goes to `extra`
-
-Told = dict[str, Any]  # a message of the API, not yet validated
 
 
 @dataclass(frozen=True)
@@ -73,10 +71,10 @@ def understand(asked: Asked, model: Model | None = None) -> Understood:
     return Understood(asked, prepared, assess(prepared.text), tokens)
 
 
-def respond(
+def tell(
     model: Model, understood: Understood, prediction: Prediction, alike: Sequence[Neighbour] = ()
-) -> Answer:
-    """Assess urgency, find unit and tier, decide; the answer in the API's words.
+) -> Told:
+    """Assess urgency, find unit and tier, decide; the answer in the API's words (Answer).
 
     `alike` are corrected appeals like this one: they adjust the prediction first.
     """
@@ -90,7 +88,14 @@ def respond(
         told["decision"] = _decision(decision)
         told["memory"] = telling.told(adjusted, lambda head, code: model.paths[head][code][-1])
         told["without_memory"] = {head: alone.first(head) for head in adjusted.heads}
-    return Answer.model_validate(told)
+    return told
+
+
+def respond(
+    model: Model, understood: Understood, prediction: Prediction, alike: Sequence[Neighbour] = ()
+) -> Answer:
+    """What ``tell`` tells, validated. Raises pydantic's ValidationError where it is no Answer."""
+    return Answer.model_validate(tell(model, understood, prediction, alike))
 
 
 def answer_one(model: Model, asked: Asked) -> Answer:

@@ -14,12 +14,19 @@ from data.appeals import Place
 from data.cleaning import is_blank
 from serving.examples import ANSWER, APPEAL, MODEL, ORIGINAL, READY, SCHEME, TEXTS
 
-__all__ = ["ID_PATTERN", "Answer", "AppealIn", "ClassifyIn", "ClassifyOut", "Problem"]
+__all__ = ["ID_PATTERN", "Answer", "AppealIn", "ClassifyIn", "ClassifyOut", "Problem", "Told", "in_json"]
 
 TEXT_LIMIT = 100_000  # characters; one order of magnitude over the longest real appeal
 TEXTS_LIMIT = 256
 TITLE_LIMIT = 500
 EARLIEST, LATEST = 2000, 2100  # years; a clock outside of them is a mistake, and deadlines must be countable
+
+Told = dict[str, Any]  # a message to callers as plain values, where validating it would cost too much
+
+
+def in_json(told: Told) -> bytes:
+    """A message as it travels: UTF-8, moments in ISO 8601."""
+    return orjson.dumps(told, option=orjson.OPT_UTC_Z)
 
 
 def _not_blank(text: str) -> str:

@@ -20,7 +20,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.process_collector import ProcessCollector
 
-from serving.messages import Answer, UrgencyOut
+from serving.messages import Told
 from serving.together import Together
 from serving.tracing import Tracing
 
@@ -256,16 +256,16 @@ class Metrics:
         self._requests(method, route, str(status)).inc()
         self._request_seconds(route).observe(seconds)
 
-    def answered(self, answer: Answer) -> None:
-        """Count what was answered."""
-        self._decisions(answer.decision.action).inc()
-        for reason in answer.decision.reasons:
-            self._reasons(reason.code).inc()
-        if answer.urgency:
-            self._urgency(answer.urgency.level, _raised_by(answer.urgency)).inc()
+    def answered(self, answer: Told) -> None:
+        """Count what was answered (Answer)."""
+        decision, urgency = answer["decision"], answer["urgency"]
+        self._decisions(decision["action"]).inc()
+        for reason in decision["reasons"]:
+            self._reasons(reason["code"]).inc()
+        self._urgency(urgency["level"], _raised_by(urgency)).inc()
         for head, probability in _probabilities(answer):
             self._confidence(head).observe(probability)
-        if answer.memory:
+        if answer["memory"]:
             self.memory_answers.labels(_memory_effect(answer)).inc()
 
     def answers_with(self, version: str, scheme: str) -> None:
@@ -327,27 +327,28 @@ class _Stage:
         self._seconds.observe(time.perf_counter() - self._start)
 
 
-def _raised_by(urgency: UrgencyOut) -> str:
+def _raised_by(urgency: Told) -> str:
     """rule where one stands for the level; else the model is alone with it, the lowest level included."""
-    by_rule = any(one.source == "rule" and one.level == urgency.level for one in urgency.triggers)
+    level, triggers = urgency["level"], urgency["triggers"]
+    by_rule = any(one["source"] == "rule" and one["level"] == level for one in triggers)
     return "rule" if by_rule else "model"
 
 
-def _memory_effect(answer: Answer) -> str:
+def _memory_effect(answer: Told) -> str:
     """changed: another label is told; held_back: a person looks because of it; else probabilities moved."""
-    codes = {reason.code for reason in answer.decision.reasons}
+    codes = {reason["code"] for reason in answer["decision"]["reasons"]}
     if "memory_changed" in codes:
         return "changed"
     return "held_back" if codes & {"memory_doubt", "memory_unproven"} else "moved"
 
 
-def _probabilities(answer: Answer) -> Iterator[tuple[str, float]]:
+def _probabilities(answer: Told) -> Iterator[tuple[str, float]]:
     for head in ("category", "appeal_type", "urgency", "tier", "unit"):
-        told = getattr(answer, head)
+        told = answer[head]
         if told is not None:
-            yield head, told.probability
-    for head, told in answer.extra.items():
-        yield head, told.probability
+            yield head, told["probability"]
+    for head, told in answer["extra"].items():
+        yield head, told["probability"]
 
 
 def _version() -> str:

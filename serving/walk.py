@@ -14,11 +14,11 @@ from zoneinfo import ZoneInfo
 from classifier.neighbours import Neighbour
 from classifier.predictor import Prediction
 from data.store import NewAppeal
-from serving.answer import Asked, Understood, respond, understand
+from serving.answer import Asked, Understood, tell, understand
 from serving.batcher import Classified
 from serving.batcher import Request as Queued
 from serving.errors import ServingError
-from serving.messages import Answer, AppealIn
+from serving.messages import AppealIn, Told, in_json
 from serving.security.limits import over_limit
 from serving.security.roles import current_caller, may_see
 from serving.security.sealing import Sealer
@@ -33,7 +33,7 @@ class Walked(NamedTuple):
     """One appeal at the end of the walk."""
 
     understood: Understood
-    answer: Answer
+    answer: Told
     prediction: Prediction
 
 
@@ -108,19 +108,19 @@ def _queued(understood: Understood) -> Queued:
 
 async def _respond_all(
     service: Service, understood: list[Understood], classified: list[Classified]
-) -> list[Answer]:
+) -> list[Told]:
     pairs = list(zip(understood, classified, strict=True))
     sizes = [len(one.prepared.text) for one in understood]
     urgent = any(one.urgent for one in understood)
     with service.metrics.stage("decide"):
-        answers = await service.readers.each(_respond, pairs, sizes, urgent)
+        answers = await service.readers.each(_tell, pairs, sizes, urgent)
     _count(service, answers)
     return answers
 
 
-def _respond(pair: tuple[Understood, Classified]) -> Answer:
+def _tell(pair: tuple[Understood, Classified]) -> Told:
     understood, found = pair
-    return respond(found.model, understood, found.prediction, [_shown(one) for one in found.alike])
+    return tell(found.model, understood, found.prediction, [_shown(one) for one in found.alike])
 
 
 def _shown(alike: Neighbour) -> Neighbour:
@@ -161,17 +161,17 @@ def new_appeal(appeal: AppealIn, sha256: str, walked: Walked, sealer: Sealer | N
         declared_type=appeal.declared_type,
         received_at=understood.asked.received_at,
         answered_at=datetime.now(UTC),
-        answer=answer.model_dump_json(),
-        action=answer.decision.action,
-        urgency=answer.urgency.level if answer.urgency else "",
-        model_version=answer.model_version,
-        scheme_version=answer.scheme_version,
+        answer=in_json(answer).decode(),
+        action=answer["decision"]["action"],
+        urgency=answer["urgency"]["level"],
+        model_version=answer["model_version"],
+        scheme_version=answer["scheme_version"],
         taken_by=caller.name if caller is not None and caller.kind == "key" else "",
         original=sealer.seal(appeal.id, appeal.title, appeal.text) if sealer else None,
         embedding=prediction.embedding.astype("<f2").tobytes(),
     )
 
 
-def _count(service: Service, answers: list[Answer]) -> None:
+def _count(service: Service, answers: list[Told]) -> None:
     for answer in answers:
         service.metrics.answered(answer)

@@ -6,6 +6,7 @@ from typing import Any
 
 from fastapi.testclient import TestClient
 
+from serving.messages import Answer
 from tests.reviewers import Person
 from tests.running import appeal, samples
 
@@ -20,6 +21,7 @@ def classify(client: TestClient, text: str = UNSURE, **headers: Any) -> Any:
     answer = client.post("/v1/classify", json={"texts": [text]}, **headers)
     assert answer.status_code == 200, answer.text
     [result] = answer.json()["results"]
+    Answer.model_validate(result)  # as OpenAPI says, memory and all
     return result
 
 

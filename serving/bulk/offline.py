@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 from classifier.predictor import Prediction
 from data.store import NewAppeal
-from serving.answer import Understood, respond, understand
+from serving.answer import Understood, tell, understand
 from serving.batcher import Recall, nothing_recalled
 from serving.bulk.rows import Row
 from serving.errors import ModelFailed, ServingError
@@ -56,7 +56,7 @@ class Answerer:
 
     def _walked(self, understood: Understood, found: Prediction) -> Walked:
         [alike] = self.recall(self.model.version, [found])
-        return Walked(understood, respond(self.model, understood, found, alike), found)
+        return Walked(understood, tell(self.model, understood, found, alike), found)
 
     def _predict(self, understood: Sequence[Understood]) -> list[Prediction | ServingError]:
         found: dict[int, Prediction | ServingError] = {}

@@ -24,13 +24,13 @@ from data.database import Database
 from data.errors import StoreError
 from data.reviews import NewAnswer, ReviewStore
 from data.store import Store
-from serving.answer import Understood, respond
+from serving.answer import Understood, tell
 from serving.challengers.standby import Standby
 from serving.errors import ServingError
 from serving.health import Health
 from serving.loading import Load, registry_dir
 from serving.logs import log
-from serving.messages import Answer
+from serving.messages import Told, in_json
 from serving.metrics import Metrics
 from serving.model_thread import ModelThread
 from serving.models import Model
@@ -63,7 +63,7 @@ class Shadow:
         self._standby = Standby("shadow", alone, load, self._wanted, health, metrics)
         self._queue: deque[Understood] = deque()
         self._chars = self._batches = 0
-        self._answered: list[tuple[str, Answer, dict[str, float]]] = []
+        self._answered: list[tuple[str, Told, dict[str, float]]] = []
         self._stored_at = time.monotonic()
         self._wake = asyncio.Event()
         self.comparing = asyncio.Lock()  # held while its stored answers are compared
@@ -92,12 +92,12 @@ class Shadow:
                 await self._worker
         await self._store()
 
-    def offer(self, understood: Understood, answer: Answer) -> None:
+    def offer(self, understood: Understood, answer: Told) -> None:
         """An appeal that was just answered and stored. Drops it where too many wait."""
         version, id = self.version, understood.asked.id
         if not version or id is None or not Share(version, self._settings.shadow_share).takes(id):
             return
-        if answer.model_version != self._champion().version:  # the canary's, or one of before a swap
+        if answer["model_version"] != self._champion().version:  # the canary's, or one of before a swap
             return
         chars = len(understood.prepared.text)
         if len(self._queue) >= self._settings.shadow_texts or self._chars + chars > CHARS:
@@ -178,7 +178,7 @@ class Shadow:
 
 def _answers(
     model: Model, batch: Sequence[Understood], beside: Model | None
-) -> tuple[list[Answer], dict[str, float]]:
+) -> tuple[list[Told], dict[str, float]]:
     """Answers, and how long a text took: the challenger, and where it is given the champion as well."""
     texts = [one.prepared.text for one in batch]
     start = time.perf_counter()
@@ -188,7 +188,7 @@ def _answers(
         start = time.perf_counter()
         beside.predict(texts)
         timed["champion_ms"] = _per_text(start, texts)
-    answers = [respond(model, one, found) for one, found in zip(batch, predictions, strict=True)]
+    answers = [tell(model, one, found) for one, found in zip(batch, predictions, strict=True)]
     return answers, timed
 
 
@@ -196,21 +196,21 @@ def _per_text(start: float, texts: Sequence[str]) -> float:
     return round(1000 * (time.perf_counter() - start) / len(texts), 3)
 
 
-def _add(database: Database, answered: Sequence[tuple[str, Answer, dict[str, float]]], now: datetime) -> int:
+def _add(database: Database, answered: Sequence[tuple[str, Told, dict[str, float]]], now: datetime) -> int:
     """Store the answers of appeals that are there (they may have been purged); how many are new."""
     numbers = Store(database).numbers([id for id, _, _ in answered])
     rows = [_row(numbers[id], answer, timed, now) for id, answer, timed in answered if id in numbers]
     return ReviewStore(database).add_answers(rows)
 
 
-def _row(number: int, answer: Answer, timed: dict[str, float], now: datetime) -> NewAnswer:
-    body: dict[str, Any] = {**orjson.loads(answer.model_dump_json()), "timed": timed}
+def _row(number: int, answer: Told, timed: dict[str, float], now: datetime) -> NewAnswer:
+    body: dict[str, Any] = {**orjson.loads(in_json(answer)), "timed": timed}
     return NewAnswer(
         appeal_number=number,
-        model_version=answer.model_version,
-        scheme_version=answer.scheme_version,
-        action=answer.decision.action,
-        urgency=answer.urgency.level if answer.urgency else "",
+        model_version=answer["model_version"],
+        scheme_version=answer["scheme_version"],
+        action=answer["decision"]["action"],
+        urgency=answer["urgency"]["level"],
         body=orjson.dumps(body).decode(),
         answered_at=now,
     )

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 from classifier.neighbours import Adjusted
 from serving.decision import Action, Reason
-from serving.messages import MemoryOut
+from serving.messages import Told
 
 __all__ = ["doubts", "told"]
 
@@ -36,16 +36,16 @@ def doubts(adjusted: Adjusted, changed: Sequence[str], alone: Action, together: 
     return ()
 
 
-def told(adjusted: Adjusted, name: Callable[[str, str], str]) -> list[MemoryOut]:
-    """The votes in the API's words; `name(head, code)` is a label's name."""
+def told(adjusted: Adjusted, name: Callable[[str, str], str]) -> list[Told]:
+    """The votes in the API's words (MemoryOut); `name(head, code)` is a label's name."""
     return [
-        MemoryOut(
-            appeal_id=vote.neighbour.corrected.id,
-            similarity=vote.neighbour.similarity,
-            head=vote.head,
-            code=vote.code,
-            name=name(vote.head, vote.code),
-            weight=vote.weight,
-        )
+        {
+            "appeal_id": vote.neighbour.corrected.id,
+            "similarity": vote.neighbour.similarity,
+            "head": vote.head,
+            "code": vote.code,
+            "name": name(vote.head, vote.code),
+            "weight": vote.weight,
+        }
         for vote in adjusted.votes
     ]
