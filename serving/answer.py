@@ -7,7 +7,7 @@ Both are plain functions without I/O. Spans leave this module as offsets into th
 
 An answer is some forty messages one in another, put together as plain values (``Told``) that become JSON as
 they are. That they are an ``Answer`` is checked where a model is loaded (``respond``) and by the tests, not
-for every appeal: to validate one costs as much as all of its rules.
+for every appeal: to validate one costs more than to find it.
 """
 
 from __future__ import annotations
