@@ -374,21 +374,3 @@ def test_an_appeal_that_another_holds_can_be_read_only(closed: Room, open_page: 
     keys(hua, "Enter")
     assert at_hand(hua) == first and hua.inner_text("#said") == "这条只读，不能提交。"
     assert closed.said() == {}
-
-
-def test_one_tab_works_at_a_time(room: Room, open_page: OpenPage) -> None:
-    page = enter(open_page(f"{room.address}login"), room)
-    first = at_hand(page)
-    other = page.context.new_page()
-    other.goto(room.page)
-    other.wait_for_selector("#other-tab")
-    assert other.is_hidden("#paper")
-    other.keyboard.press("Escape")
-    assert other.locator("#other-tab").count() == 1
-    other.click("#other-tab .primary")
-    other.wait_for_selector("#paper:not([hidden])")
-    assert at_hand(other) == first
-    page.wait_for_selector("#other-tab")
-    assert "已在另一个标签页继续" in page.inner_text("#other-tab")
-    keys(page, "Enter")
-    assert room.said() == {}
